@@ -1,0 +1,149 @@
+use bytes::Bytes;
+
+use super::{Connection, Stage};
+use crate::frame::{Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode};
+use crate::{Kind, Output, Role, SendError};
+
+/// What a send is given: bytes to copy, or shared bytes to refer to.
+#[derive(Clone, Debug)]
+pub enum Body<'a> {
+    /// Copied into the output.
+    Copy(&'a [u8]),
+    /// Referred to by the output if longer than [`Output::COPY_LIMIT`]. A client copies them all the
+    /// same, because it masks them.
+    Shared(Bytes),
+}
+
+impl<'a> From<&'a [u8]> for Body<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Copy(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Body<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::Copy(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Body<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Copy(text.as_bytes())
+    }
+}
+
+impl From<Bytes> for Body<'_> {
+    fn from(bytes: Bytes) -> Self {
+        Self::Shared(bytes)
+    }
+}
+
+impl<R: Role> Connection<R> {
+    /// Queues a message, as one frame.
+    ///
+    /// A text's bytes must be UTF-8, as those of a [`str`] or a received text are; they are not looked
+    /// at again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once a Close has been sent or received, or the connection has failed;
+    /// [`SendError::FragmentInProgress`] inside a fragmented message.
+    #[inline]
+    pub fn send<'a>(
+        &mut self,
+        kind: Kind,
+        body: impl Into<Body<'a>>,
+        output: &mut Output,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        if self.sending.is_some() {
+            return Err(SendError::FragmentInProgress);
+        }
+        self.frame(true, kind.into(), body.into(), output);
+        Ok(())
+    }
+
+    /// Begins or continues a fragmented message (RFC 6455 section 5.4), and ends it if `fin`.
+    ///
+    /// For messages whose length is not known in advance. Between fragments only control frames can
+    /// be sent. A text may be cut anywhere, but must be UTF-8 as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] as [`send`](Self::send); [`SendError::FragmentInProgress`] if the message
+    /// that has begun is of another kind.
+    pub fn send_fragment<'a>(
+        &mut self,
+        kind: Kind,
+        body: impl Into<Body<'a>>,
+        fin: bool,
+        output: &mut Output,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        let opcode = match self.sending {
+            None => kind.into(),
+            Some(begun) if begun == kind => Opcode::Continuation,
+            Some(_) => return Err(SendError::FragmentInProgress),
+        };
+        self.sending = (!fin).then_some(kind);
+        self.frame(fin, opcode, body.into(), output);
+        Ok(())
+    }
+
+    /// Queues a ping. The peer's pong comes as [`Event::Pong`](crate::Event::Pong) with the same
+    /// payload, at most 125 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] as [`send`](Self::send); [`SendError::ControlTooLong`].
+    pub fn ping(&mut self, payload: &[u8], output: &mut Output) -> Result<(), SendError> {
+        self.control(Opcode::Ping, payload, output)
+    }
+
+    /// Queues a pong that nobody asked for, a heartbeat in one direction (RFC 6455 section 5.5.3).
+    /// Pings need none: they have been answered when they come as events.
+    ///
+    /// # Errors
+    ///
+    /// As [`ping`](Self::ping).
+    pub fn pong(&mut self, payload: &[u8], output: &mut Output) -> Result<(), SendError> {
+        self.control(Opcode::Pong, payload, output)
+    }
+
+    fn control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        output: &mut Output,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        if payload.len() > MAX_CONTROL_LEN {
+            return Err(SendError::ControlTooLong);
+        }
+        self.frame(true, opcode, payload.into(), output);
+        Ok(())
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), SendError> {
+        if self.stage == Stage::Open { Ok(()) } else { Err(SendError::Closed) }
+    }
+
+    #[inline]
+    pub(super) fn frame(&mut self, fin: bool, opcode: Opcode, body: Body<'_>, output: &mut Output) {
+        let len = match &body {
+            Body::Copy(bytes) => bytes.len(),
+            Body::Shared(bytes) => bytes.len(),
+        };
+        let mask = self.role.next_key();
+        let mut head = [0; MAX_HEADER_LEN];
+        let head_len = Header { fin, rsv1: false, opcode, mask, len: len as u64 }.encode(&mut head);
+        output.put(&head[..head_len]);
+        match (body, mask) {
+            (Body::Copy(bytes), None) => output.put(bytes),
+            (Body::Copy(bytes), Some(key)) => output.put_masked(bytes, key),
+            (Body::Shared(bytes), None) => output.put_shared(bytes),
+            (Body::Shared(bytes), Some(key)) => output.put_masked(&bytes, key),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! HTTP answers of a server.
+
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+
+use super::fields::{check_header, token};
+use super::key::AcceptValue;
+use super::{Invalid, RequestError};
+use crate::Output;
+
+/// What goes into a 101 beside what must.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Response<'a> {
+    /// The subprotocol that the server has picked; one of those that the client offered.
+    pub subprotocol: Option<&'a str>,
+    /// Further headers, such as cookies.
+    pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+impl Response<'_> {
+    /// The headers that the handshake itself writes.
+    const RESERVED: [&'static str; 8] = [
+        "Connection",
+        "Content-Length",
+        "Sec-WebSocket-Accept",
+        "Sec-WebSocket-Extensions",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Version",
+        "Transfer-Encoding",
+        "Upgrade",
+    ];
+
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if self.subprotocol.is_some_and(|subprotocol| token(subprotocol.as_bytes()).is_none()) {
+            return Err(Invalid::Subprotocol);
+        }
+        self.headers.iter().try_for_each(|(name, value)| check_header(name, value, &Self::RESERVED))
+    }
+
+    pub(super) fn write(&self, accept: &AcceptValue, output: &mut Output) {
+        output.put(
+            b"HTTP/1.1 101 Switching Protocols\r\n\
+              Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        );
+        output.put(accept);
+        if let Some(subprotocol) = self.subprotocol {
+            output.put(b"\r\nSec-WebSocket-Protocol: ");
+            output.put(subprotocol.as_bytes());
+        }
+        write_headers(self.headers, output);
+        output.put(b"\r\n\r\n");
+    }
+}
+
+/// An HTTP answer that opens no connection: a refusal, or what a browser gets that asks for a page.
+///
+/// Write the output, then let [`ServerConnection::refused`](crate::ServerConnection::refused) end the
+/// transport: the answer says that the server closes.
+///
+/// ```
+/// use wsforge_core::{Output, handshake::Reject};
+///
+/// let mut output = Output::new();
+/// let reject = Reject { status: 401, headers: &[("WWW-Authenticate", b"Basic")], body: b"who?" };
+/// reject.write(&mut output)?;
+/// # Ok::<(), wsforge_core::handshake::Invalid>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Reject<'a> {
+    /// The status, from 200 to 599.
+    pub status: u16,
+    /// Headers beside `Connection` and `Content-Length`.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// The body; copied.
+    pub body: &'a [u8],
+}
+
+impl Reject<'_> {
+    const RESERVED: [&'static str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
+
+    /// Queues the answer.
+    ///
+    /// # Errors
+    ///
+    /// What is [`Invalid`] about it; nothing is queued then.
+    pub fn write(&self, output: &mut Output) -> Result<(), Invalid> {
+        if !(200..600).contains(&self.status) {
+            return Err(Invalid::Status);
+        }
+        for (name, value) in self.headers {
+            check_header(name, value, &Self::RESERVED)?;
+        }
+        self.write_unchecked(b"close", output);
+        Ok(())
+    }
+
+    fn write_unchecked(&self, connection: &[u8], output: &mut Output) {
+        let mut line = Line(Vec::with_capacity(64));
+        // Writing into memory does not fail.
+        let _ = write!(line, "HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
+        let _ = write!(line, "Content-Length: {}\r\nConnection: ", self.body.len());
+        output.put(&line.0);
+        output.put(connection);
+        write_headers(self.headers, output);
+        output.put(b"\r\n\r\n");
+        output.put(self.body);
+    }
+}
+
+impl RequestError {
+    /// Queues the HTTP answer that the request gets: its [status](Self::status), and what is wrong.
+    pub fn write(self, output: &mut Output) {
+        let text: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
+        let (upgrade, version): ((&str, &[u8]), (&str, &[u8])) =
+            (("Upgrade", b"websocket"), ("Sec-WebSocket-Version", b"13"));
+        let (connection, headers): (&[u8], &[_]) = match self.status() {
+            // RFC 9110 section 15.5.6.
+            405 => (b"close", &[text, ("Allow", b"GET")]),
+            // RFC 9110 section 15.5.22 and RFC 6455 section 4.4.
+            426 => (b"Upgrade, close", &[text, upgrade, version]),
+            _ => (b"close", &[text]),
+        };
+        let body = self.reason().as_bytes();
+        Reject { status: self.status(), headers, body }.write_unchecked(connection, output);
+    }
+}
+
+fn write_headers(headers: &[(&str, &[u8])], output: &mut Output) {
+    for (name, value) in headers {
+        output.put(b"\r\n");
+        output.put(name.as_bytes());
+        output.put(b": ");
+        output.put(value);
+    }
+}
+
+/// A reason phrase may be empty (RFC 9112 section 4), so only what people meet is named.
+const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+struct Line(Vec<u8>);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}

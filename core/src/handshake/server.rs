@@ -1,0 +1,265 @@
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::mem::MaybeUninit;
+
+use super::extension::{self, ExtensionOffer};
+use super::fields::{Fields, Repeated, is_host, token};
+use super::head::{Head, HeadError};
+use super::key::{self, AcceptValue};
+use super::{Invalid, Limits, MAX_HEADERS, RequestError, Response};
+use crate::{Config, Input, Output, ServerConnection, Timestamp};
+
+const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol";
+
+/// The server's side of the opening handshake: collects a request's head.
+///
+/// Make one per transport and drop it when it has given a request or refused; how long that may take
+/// is the driver's to limit. It allocates only if the head arrives in pieces.
+#[derive(Debug)]
+pub struct Accept {
+    head: Head,
+}
+
+/// How far the opening handshake is.
+#[derive(Debug)]
+pub enum Opening<'s> {
+    /// The head is incomplete; all of the input has been kept.
+    More,
+    /// The peer does not speak proper HTTP/1.1. The answer that says so is in the output: write it and
+    /// go on with [`ServerConnection::refused`].
+    Refused(RequestError),
+    /// A request, for a WebSocket or not. Bytes behind its head stay in the input.
+    Request(Request<'s>),
+}
+
+impl Accept {
+    /// Waits for a head within `limits`.
+    pub const fn new(limits: Limits) -> Self {
+        Self { head: Head::new(limits) }
+    }
+
+    /// Takes what has arrived.
+    pub fn receive<'s, 'b: 's>(
+        &'s mut self,
+        input: &mut Input<'b>,
+        output: &mut Output,
+    ) -> Opening<'s> {
+        let now = input.now();
+        let request = match self.head.find(input) {
+            Ok(None) => return Opening::More,
+            Ok(Some(found)) => Request::parse(self.head.take(found, input), now),
+            Err(error) => Err(error.into()),
+        };
+        match request {
+            Ok(request) => Opening::Request(request),
+            Err(error) => {
+                error.write(output);
+                Opening::Refused(error)
+            }
+        }
+    }
+}
+
+impl Default for Accept {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+/// A request whose head is well-formed HTTP/1.1, viewed where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    method: &'a str,
+    target: &'a str,
+    fields: Fields<'a>,
+    arrived: Timestamp,
+}
+
+impl<'a> Request<'a> {
+    fn parse(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
+        let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        let status =
+            request.parse_with_uninit_headers(head, &mut headers).map_err(HeadError::from)?;
+        // A head counts only if httparse sees its end where we do.
+        if status != httparse::Status::Complete(head.len()) {
+            return Err(RequestError::BadRequest);
+        }
+        if request.version != Some(1) {
+            return Err(RequestError::UnsupportedHttpVersion);
+        }
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            return Err(RequestError::BadRequest);
+        };
+        let this = Self { method, target, fields: Fields::of(head), arrived };
+        // RFC 9112 section 3.2.
+        if !matches!(this.fields.single("Host"), Ok(Some(host)) if is_host(host)) {
+            return Err(RequestError::BadHost);
+        }
+        // RFC 9112 section 6.3: a body whose length two readers might see differently.
+        let length = this.fields.single("Content-Length").map_err(bad_request)?;
+        let encoded = this.fields.all("Transfer-Encoding").next().is_some();
+        if length.is_some_and(|length| encoded || !length.iter().all(u8::is_ascii_digit)) {
+            return Err(RequestError::BadRequest);
+        }
+        Ok(this)
+    }
+
+    /// The method, such as `GET`.
+    pub const fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The path that is asked for, without the query.
+    pub fn path(&self) -> &'a str {
+        let target = self.origin_form();
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// What stands behind the `?` of the target.
+    pub fn query(&self) -> Option<&'a str> {
+        self.origin_form().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The value of the first header called `name`, in any case.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.all(name).next()
+    }
+
+    /// All headers in their order, blanks around their values left out.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.fields.iter()
+    }
+
+    /// The subprotocols that the client offers, the one it likes best first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.fields.list(SUBPROTOCOL).filter_map(token)
+    }
+
+    /// The extensions that the client offers, the one it likes best first.
+    pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'a>> + use<'a> {
+        extension::offers(self.fields).map_while(Result::ok)
+    }
+
+    /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1), and detaches what
+    /// is needed to answer it: for a driver that has to look something up first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; nothing has been answered. [`RequestError::NotUpgrade`] is plain HTTP.
+    pub fn upgrade(&self) -> Result<Upgrade, RequestError> {
+        if self.method != "GET" {
+            return Err(RequestError::BadMethod);
+        }
+        if !self.fields.has_token("Upgrade", "websocket") {
+            return Err(RequestError::NotUpgrade);
+        }
+        if !self.fields.has_token("Connection", "Upgrade") {
+            return Err(RequestError::BadUpgrade);
+        }
+        let version = self.fields.single("Sec-WebSocket-Version").map_err(bad_request)?;
+        if version != Some(b"13") {
+            return Err(RequestError::UnsupportedVersion);
+        }
+        let key = match self.fields.single("Sec-WebSocket-Key") {
+            Ok(Some(key)) if key::is_valid(key) => key,
+            _ => return Err(RequestError::BadKey),
+        };
+        // What follows the head are frames, so it must not be a body.
+        let length = self.header("Content-Length").unwrap_or(b"0");
+        if length.iter().any(|digit| *digit != b'0') || self.header("Transfer-Encoding").is_some() {
+            return Err(RequestError::BadRequest);
+        }
+        if extension::offers(self.fields).any(|offer| offer.is_err()) {
+            return Err(RequestError::BadExtensions);
+        }
+        let mut subprotocols = String::new();
+        for subprotocol in self.fields.list(SUBPROTOCOL) {
+            let subprotocol = token(subprotocol).ok_or(RequestError::BadSubprotocols)?;
+            if !subprotocols.is_empty() {
+                subprotocols.push(',');
+            }
+            subprotocols.push_str(subprotocol);
+        }
+        Ok(Upgrade { accept: key::accept(key), subprotocols: subprotocols.into() })
+    }
+
+    /// Answers with a 101 and opens the connection; [`upgrade`](Self::upgrade) and
+    /// [`Upgrade::accept`] in one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the request, or with `response`. The HTTP answer that says so is in the
+    /// output: write it and go on with [`ServerConnection::refused`].
+    pub fn accept(
+        &self,
+        response: &Response<'_>,
+        config: Arc<Config>,
+        output: &mut Output,
+    ) -> Result<ServerConnection, RequestError> {
+        let accepted = self
+            .upgrade()
+            .and_then(|upgrade| Ok(upgrade.accept(response, config, self.arrived, output)?));
+        if let Err(error) = &accepted {
+            error.write(output);
+        }
+        accepted
+    }
+
+    /// The target as a path and query. Proxies may be sent the absolute form, servers must understand
+    /// it (RFC 9112 section 3.2.2).
+    fn origin_form(&self) -> &'a str {
+        match self.target.split_once("://") {
+            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+            }
+            _ => self.target,
+        }
+    }
+}
+
+/// A WebSocket opening handshake that waits for its answer, detached from the request's bytes.
+///
+/// Dropping it opens nothing; answer with a [`Reject`](super::Reject) then.
+#[derive(Clone, Debug)]
+#[must_use = "the client waits for an answer"]
+pub struct Upgrade {
+    accept: AcceptValue,
+    /// What the client offered, with commas between.
+    subprotocols: Box<str>,
+}
+
+impl Upgrade {
+    /// The subprotocols that the client offers, the one it likes best first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.subprotocols.split(',').filter(|subprotocol| !subprotocol.is_empty())
+    }
+
+    /// Answers with a 101 and opens the connection. Extensions are declined.
+    ///
+    /// # Errors
+    ///
+    /// What is [`Invalid`] about `response`; nothing has been answered.
+    pub fn accept(
+        &self,
+        response: &Response<'_>,
+        config: Arc<Config>,
+        now: Timestamp,
+        output: &mut Output,
+    ) -> Result<ServerConnection, Invalid> {
+        response.check()?;
+        // RFC 6455 section 4.2.2: none but one of those that the client offered.
+        if let Some(picked) = response.subprotocol
+            && !self.subprotocols().any(|offered| offered == picked)
+        {
+            return Err(Invalid::UnofferedSubprotocol);
+        }
+        response.write(&self.accept, output);
+        Ok(ServerConnection::after_handshake(config, now))
+    }
+}
+
+const fn bad_request(_: Repeated) -> RequestError {
+    RequestError::BadRequest
+}

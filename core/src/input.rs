@@ -1,0 +1,75 @@
+use core::mem;
+
+use crate::Timestamp;
+
+/// A cursor over the bytes that a driver has just read.
+///
+/// Make one for every read and hand it to [`Accept`](crate::handshake::Accept),
+/// [`Connect`](crate::handshake::Connect) and [`Connection`](crate::Connection) until they say that
+/// they have used all of it. Events split their payloads off its front: they borrow the read buffer,
+/// not the connection. The buffer is mutable because payloads are unmasked where they lie.
+#[derive(Debug)]
+pub struct Input<'buf> {
+    buf: &'buf mut [u8],
+    now: Timestamp,
+}
+
+impl<'buf> Input<'buf> {
+    /// A cursor over `buf`, whose bytes arrived at `now`.
+    pub const fn new(buf: &'buf mut [u8], now: Timestamp) -> Self {
+        Self { buf, now }
+    }
+
+    /// When these bytes arrived.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The number of bytes that nothing has taken yet.
+    pub const fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Whether all bytes have been taken.
+    pub const fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+
+    /// What nothing has taken yet; a driver that must pause keeps a copy of this.
+    pub const fn remaining(&self) -> &[u8] {
+        self.buf
+    }
+
+    pub(crate) const fn buf(&mut self) -> &mut [u8] {
+        self.buf
+    }
+
+    /// Takes the first `n` bytes, at most all of them.
+    #[inline]
+    pub(crate) fn take(&mut self, n: usize) -> &'buf mut [u8] {
+        let buf = mem::take(&mut self.buf);
+        let (front, rest) = buf.split_at_mut(n.min(buf.len()));
+        self.buf = rest;
+        front
+    }
+
+    pub(crate) fn take_all(&mut self) -> &'buf mut [u8] {
+        mem::take(&mut self.buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_from_the_front() {
+        let mut bytes = *b"abcdef";
+        let mut input = Input::new(&mut bytes, Timestamp::from_millis(7));
+        assert_eq!((input.now().as_millis(), input.len()), (7, 6));
+        let front = input.take(2);
+        assert_eq!((&*front, input.remaining()), (&b"ab"[..], &b"cdef"[..]));
+        assert_eq!(input.take(100), b"cdef");
+        assert!(input.is_empty());
+    }
+}

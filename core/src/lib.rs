@@ -1,0 +1,44 @@
+#![no_std]
+#![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod handshake;
+
+mod connection;
+pub use connection::{Body, ClientConnection, Connection, ServerConnection, Shutdown, State};
+
+mod input;
+pub use input::Input;
+
+mod output;
+pub use output::Output;
+
+mod event;
+pub use event::{Chunk, Control, Event, Kind, Message, Payload, Text};
+
+mod close;
+pub use close::{CloseCode, CloseFrame, Initiator, Outcome};
+
+mod config;
+pub use config::{Config, Delivery};
+
+mod error;
+pub use error::{Error, SendError};
+
+mod role;
+pub use role::{Client, KeySource, Role, Server};
+
+mod time;
+pub use time::Timestamp;
+
+mod wheel;
+pub use wheel::Wheel;
+
+pub mod frame;
+pub mod mask;
+
+mod utf8;

@@ -1,0 +1,341 @@
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::mem;
+#[cfg(feature = "std")]
+use std::io;
+
+use bytes::{Buf, Bytes};
+
+use crate::mask;
+
+/// Bytes to write, in wire order: runs of copied bytes, and shared chunks between them.
+///
+/// Connections and handshakes append to it; the driver writes what [`slices`](Self::slices) shows and
+/// says how much the socket took with [`advance`](Self::advance). It is no part of a connection, so a
+/// driver may keep one per thread and give a connection one of its own only while its peer is slow.
+///
+/// Not writing at once is all there is to corking: what piles up here leaves in one write.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Copied bytes; those before `at` have been written.
+    copied: Vec<u8>,
+    at: usize,
+    /// Shared chunks, each behind the copied bytes that stand between it and the chunk before it.
+    shared: VecDeque<(usize, Bytes)>,
+    /// Copied bytes behind the last shared chunk.
+    tail: usize,
+    /// The length of all shared chunks.
+    shared_len: usize,
+}
+
+impl Output {
+    /// Shared chunks up to this length are copied: below, referring to them costs more than it saves
+    /// (14 ns against 10 ns at 64 bytes, against 48 ns at 1 KiB).
+    pub const COPY_LIMIT: usize = 1024;
+
+    /// More capacity than this is given back when the output runs empty.
+    const KEPT_CAPACITY: usize = 64 * 1024;
+
+    /// Written bytes are not worth moving the others for before there are this many.
+    const COMPACT_FROM: usize = 4 * 1024;
+
+    /// An empty output, without memory of its own.
+    pub const fn new() -> Self {
+        Self { copied: Vec::new(), at: 0, shared: VecDeque::new(), tail: 0, shared_len: 0 }
+    }
+
+    /// An empty output with room for `bytes` copied bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { copied: Vec::with_capacity(bytes), ..Self::new() }
+    }
+
+    /// Appends a copy of `bytes`.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+        self.tail += bytes.len();
+    }
+
+    /// Appends `bytes` by reference, or a copy of them up to [`COPY_LIMIT`](Self::COPY_LIMIT).
+    pub fn put_shared(&mut self, bytes: Bytes) {
+        if bytes.len() <= Self::COPY_LIMIT {
+            return self.put(&bytes);
+        }
+        self.shared_len += bytes.len();
+        self.shared.push_back((mem::take(&mut self.tail), bytes));
+    }
+
+    /// Appends `bytes`, masked.
+    pub(crate) fn put_masked(&mut self, bytes: &[u8], key: [u8; 4]) {
+        mask::apply_copy(bytes, key, &mut self.copied);
+        self.tail += bytes.len();
+    }
+
+    /// Forgets the first `written` bytes, at most all of them: the socket has taken them.
+    pub fn advance(&mut self, mut written: usize) {
+        while let Some((before, chunk)) = self.shared.front_mut() {
+            let copied = written.min(*before);
+            *before -= copied;
+            self.at += copied;
+            written -= copied;
+            let shared = written.min(chunk.len());
+            chunk.advance(shared);
+            self.shared_len -= shared;
+            written -= shared;
+            if *before > 0 || !chunk.is_empty() {
+                return self.compact();
+            }
+            self.shared.pop_front();
+        }
+        let copied = written.min(self.tail);
+        self.tail -= copied;
+        self.at += copied;
+        self.compact();
+    }
+
+    /// Moves what is unsent out and leaves this output empty, with its capacity.
+    ///
+    /// For a driver that gathers in one output per thread: what the socket refuses becomes the
+    /// connection's own.
+    pub fn take_unsent(&mut self) -> Self {
+        let unsent = Self {
+            copied: self.copied[self.at..].to_vec(),
+            at: 0,
+            shared: mem::take(&mut self.shared),
+            tail: mem::take(&mut self.tail),
+            shared_len: mem::take(&mut self.shared_len),
+        };
+        self.compact();
+        unsent
+    }
+
+    /// The number of unsent bytes: what back-pressure is measured by.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.copied.len() - self.at + self.shared_len
+    }
+
+    /// Whether there is nothing to write.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory held for copied bytes, in bytes.
+    pub const fn capacity(&self) -> usize {
+        self.copied.capacity()
+    }
+
+    /// The unsent bytes in wire order, in as few slices as they lie in; none is empty.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.copied[self.at..];
+        let chunks = self.shared.iter().flat_map(move |(before, chunk)| {
+            let (copied, behind) = rest.split_at(*before);
+            rest = behind;
+            [copied, chunk]
+        });
+        let tail = &self.copied[self.copied.len() - self.tail..];
+        chunks.chain([tail]).filter(|slice| !slice.is_empty())
+    }
+
+    /// Writes with `write`, which gets up to 64 slices at a time, until nothing is left or the sink
+    /// would block. `Ok(true)` tells that nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// What `write` fails with, but for `WouldBlock` (that is `Ok(false)`) and `Interrupted` (it is
+    /// called again); `WriteZero` if it takes nothing. What it took before stays taken.
+    #[cfg(feature = "std")]
+    pub fn write_to(
+        &mut self,
+        mut write: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        while !self.is_empty() {
+            let mut slices = [io::IoSlice::new(&[]); 64];
+            let mut count = 0;
+            for (to, slice) in slices.iter_mut().zip(self.slices()) {
+                *to = io::IoSlice::new(slice);
+                count += 1;
+            }
+            match write(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reuses the room of written bytes. The unsent ones are moved over them only when they are fewer,
+    /// so that over time no more bytes are moved than are written.
+    fn compact(&mut self) {
+        let live = self.copied.len() - self.at;
+        if live == 0 || self.shared.is_empty() && self.tail == 0 {
+            self.copied.clear();
+            self.at = 0;
+            self.copied.shrink_to(Self::KEPT_CAPACITY);
+        } else if self.at >= Self::COMPACT_FROM && self.at > live {
+            self.copied.drain(..self.at);
+            self.at = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unsent(output: &Output) -> Vec<u8> {
+        output.slices().flatten().copied().collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Advance(usize),
+        Put(usize),
+        PutMasked(usize),
+        PutShared(usize),
+        TakeUnsent,
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let op = prop_oneof![
+            4 => (0..6000usize).prop_map(Op::Advance),
+            3 => (0..3000usize).prop_map(Op::Put),
+            1 => (0..9000usize).prop_map(Op::PutMasked),
+            2 => (0..5000usize).prop_map(Op::PutShared),
+            1 => Just(Op::TakeUnsent),
+        ];
+        prop::collection::vec(op, 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_one_vec(ops in ops()) {
+            let (mut output, mut model) = (Output::new(), Vec::new());
+            let mut next = 0u8;
+            let mut bytes = |n: usize| -> Vec<u8> {
+                (0..n).map(|_| { next = next.wrapping_mul(5).wrapping_add(3); next }).collect()
+            };
+            for op in ops {
+                match op {
+                    Op::Advance(n) => {
+                        output.advance(n);
+                        model.drain(..n.min(model.len()));
+                    }
+                    Op::Put(n) => {
+                        let bytes = bytes(n);
+                        output.put(&bytes);
+                        model.extend(bytes);
+                    }
+                    Op::PutMasked(n) => {
+                        let mut bytes = bytes(n);
+                        output.put_masked(&bytes, [1, 2, 3, 4]);
+                        mask::apply(&mut bytes, [1, 2, 3, 4]);
+                        model.extend(bytes);
+                    }
+                    Op::PutShared(n) => {
+                        let bytes = bytes(n);
+                        output.put_shared(bytes.clone().into());
+                        model.extend(bytes);
+                    }
+                    Op::TakeUnsent => {
+                        let old = output.take_unsent();
+                        prop_assert!(output.is_empty());
+                        output = old;
+                    }
+                }
+                prop_assert_eq!(output.len(), model.len());
+                prop_assert_eq!(output.is_empty(), model.is_empty());
+                prop_assert_eq!(unsent(&output), model.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn refers_to_large_chunks_and_copies_small_ones() {
+        let large = Bytes::from(alloc::vec![7; Output::COPY_LIMIT + 1]);
+        let small = large.slice(1..);
+        let mut output = Output::new();
+        output.put(b"a");
+        output.put_shared(large.clone());
+        output.put_shared(small.clone());
+        let slices: Vec<_> = output.slices().map(<[u8]>::as_ptr).collect();
+        assert_eq!(slices.len(), 3);
+        assert_eq!(slices[1], large.as_ptr());
+        assert_ne!(slices[2], small.as_ptr());
+    }
+
+    #[test]
+    fn takes_unsent_bytes_and_keeps_its_capacity() {
+        let mut output = Output::with_capacity(100);
+        assert!(output.capacity() >= 100);
+        output.put(b"abcdef");
+        output.advance(2);
+        assert_eq!(unsent(&output.take_unsent()), b"cdef");
+        assert!(output.is_empty() && output.capacity() >= 100);
+    }
+
+    /// 1 GiB goes through, and the slow peer always leaves one byte pending.
+    #[test]
+    fn stays_small_when_it_never_runs_empty() {
+        let block = [0; 16 * 1024];
+        let mut output = Output::new();
+        output.put(b"x");
+        for _ in 0..(1 << 30) / block.len() {
+            output.put(&block);
+            output.advance(block.len());
+            assert_eq!(output.len(), 1);
+            assert!(output.capacity() <= 4 * block.len(), "{}", output.capacity());
+        }
+    }
+
+    #[test]
+    fn gives_large_capacity_back_when_it_runs_empty() {
+        let mut output = Output::new();
+        output.put(&[0; 1 << 20]);
+        output.advance(1 << 20);
+        assert!(output.capacity() <= Output::KEPT_CAPACITY, "{}", output.capacity());
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn writes_until_the_sink_would_block() {
+        let mut output = Output::new();
+        for i in 0..100 {
+            output.put(&[i]);
+            output.put_shared(alloc::vec![i; 2000].into());
+        }
+        let expected = unsent(&output);
+        let mut sink = Vec::new();
+        // Takes 777 bytes over every seventh boundary, is interrupted, then blocks.
+        let mut calls = 0;
+        let mut write = |slices: &[io::IoSlice<'_>]| {
+            assert!(!slices.is_empty() && slices.iter().all(|slice| !slice.is_empty()));
+            calls += 1;
+            match calls % 7 {
+                3 => return Err(io::ErrorKind::Interrupted.into()),
+                6 => return Err(io::ErrorKind::WouldBlock.into()),
+                _ => {}
+            }
+            let bytes: Vec<u8> =
+                slices.iter().flat_map(|slice| slice.iter().copied()).take(777).collect();
+            sink.extend_from_slice(&bytes);
+            Ok(bytes.len())
+        };
+        assert!(!output.write_to(&mut write).unwrap());
+        while !output.write_to(&mut write).unwrap() {}
+        assert_eq!(sink, expected);
+
+        output.put(b"more");
+        let error = output.write_to(|_| Ok(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        let error = output.write_to(|_| Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(output.len(), 4);
+    }
+}

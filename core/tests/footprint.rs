@@ -1,0 +1,164 @@
+//! What a connection costs while nothing happens, and what a message costs when something does.
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use wsforge_core::frame::{Header, Opcode};
+use wsforge_core::handshake::{Accept, Opening, Response, Upgrade};
+use wsforge_core::{
+    ClientConnection, Config, Event, Input, Output, ServerConnection, Timestamp, mask,
+};
+
+fn server() -> ServerConnection {
+    ServerConnection::after_handshake(Arc::new(Config::default()), Timestamp::ZERO)
+}
+
+fn frame(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [0; 14];
+    let len = payload.len() as u64;
+    let header = Header { fin, rsv1: false, opcode, mask: Some([1, 2, 3, 4]), len };
+    let head_len = header.encode(&mut bytes);
+    let mut frame = bytes[..head_len].to_vec();
+    let at = frame.len();
+    frame.extend_from_slice(payload);
+    mask::apply(&mut frame[at..], [1, 2, 3, 4]);
+    frame
+}
+
+/// Feeds `bytes` in pieces and echoes what comes; returns the number of events.
+fn echo(conn: &mut ServerConnection, output: &mut Output, bytes: &mut [u8], piece: usize) -> usize {
+    let mut events = 0;
+    for piece in bytes.chunks_mut(piece) {
+        let mut input = Input::new(piece, Timestamp::ZERO);
+        while let Some(event) = conn.next_event(&mut input, output) {
+            events += 1;
+            if let Event::Message(message) = event {
+                conn.send(message.kind(), message.as_bytes(), output).unwrap();
+                output.advance(output.len());
+            }
+        }
+        output.advance(output.len());
+    }
+    events
+}
+
+#[test]
+fn types_stay_small() {
+    assert!(size_of::<ServerConnection>() <= 80, "{}", size_of::<ServerConnection>());
+    assert!(size_of::<ClientConnection<fn() -> [u8; 4]>>() <= 88);
+    assert!(size_of::<Option<Event<'_>>>() <= 40, "{}", size_of::<Option<Event<'_>>>());
+    assert!(size_of::<Upgrade>() <= 64, "{}", size_of::<Upgrade>());
+    assert!(size_of::<Opening<'_>>() <= 80, "{}", size_of::<Opening<'_>>());
+    assert!(size_of::<Output>() <= 80, "{}", size_of::<Output>());
+}
+
+#[test]
+fn opening_a_connection_leaves_no_memory_behind() {
+    let config = Arc::new(Config::default());
+    let mut output = Output::with_capacity(4096);
+    let mut head = *b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut conn = None;
+    let info = measure(|| {
+        let mut accept = Accept::default();
+        let mut input = Input::new(&mut head, Timestamp::ZERO);
+        let Opening::Request(request) = accept.receive(&mut input, &mut output) else { panic!() };
+        conn = request.accept(&Response::default(), config.clone(), &mut output).ok();
+    });
+    assert!(conn.is_some());
+    assert_eq!(info.count_total, 0, "{info:?}");
+}
+
+#[test]
+fn an_unfragmented_message_is_received_and_echoed_without_allocating() {
+    let (mut conn, mut output) = (server(), Output::with_capacity(64 * 1024));
+    for (opcode, len) in [
+        (Opcode::Text, 0),
+        (Opcode::Text, 125),
+        (Opcode::Binary, 16),
+        (Opcode::Text, 16 * 1024),
+        (Opcode::Binary, 60_000),
+        (Opcode::Ping, 125),
+        (Opcode::Pong, 5),
+    ] {
+        let mut bytes = frame(opcode, true, &vec![b'a'; len]).repeat(3);
+        let info = measure(|| {
+            assert_eq!(echo(&mut conn, &mut output, &mut bytes, usize::MAX), 3);
+        });
+        assert_eq!(info.count_total, 0, "{opcode:?} of {len}: {info:?}");
+    }
+}
+
+#[test]
+fn what_was_kept_is_gone_with_its_event() {
+    let (mut conn, mut output) = (server(), Output::with_capacity(64 * 1024));
+    let bytes = [
+        frame(Opcode::Text, false, &[b'a'; 3000]),
+        frame(Opcode::Ping, true, b"hello"),
+        frame(Opcode::Continuation, true, &[b'b'; 500]),
+        frame(Opcode::Binary, true, &[7; 50_000]),
+        frame(Opcode::Ping, true, &[1; 100]),
+    ]
+    .concat();
+    for piece in [1, 2, 7, 1000] {
+        let mut bytes = bytes.clone();
+        let info = measure(|| assert_eq!(echo(&mut conn, &mut output, &mut bytes, piece), 4));
+        assert!(info.count_total > 0);
+        assert_eq!((info.count_current, info.bytes_current), (0, 0), "{piece}: {info:?}");
+    }
+}
+
+/// Memory follows the bytes that have come, never the lengths that were claimed (attack B3), and
+/// single bytes cost no more than twice their number (attack B5).
+#[test]
+fn memory_follows_what_was_received() {
+    let mut output = Output::new();
+    let mut config = Config::default();
+    config.max_frame_len = u64::MAX;
+    config.max_message_len = u64::MAX;
+    config.max_fragments = u32::MAX;
+    let config = Arc::new(config);
+
+    let claim = [0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, b'x'];
+    for opcode in [0x81, 0x82] {
+        let mut conn = ServerConnection::after_handshake(config.clone(), Timestamp::ZERO);
+        let mut claim = claim;
+        claim[0] = opcode;
+        let info = measure(|| assert_eq!(echo(&mut conn, &mut output, &mut claim, 99), 0));
+        assert!(info.bytes_max <= 256, "{info:?}");
+        let mut more = [b'y'; 10_000];
+        let info = measure(|| assert_eq!(echo(&mut conn, &mut output, &mut more, 100), 0));
+        assert!(info.bytes_max <= 2 * 10_000 + 256, "{info:?}");
+    }
+    for opcode in [Opcode::Text, Opcode::Binary] {
+        let mut conn = ServerConnection::after_handshake(config.clone(), Timestamp::ZERO);
+        let first = frame(opcode, false, b"x");
+        let rest = frame(Opcode::Continuation, false, b"x").repeat((1 << 20) - 1);
+        let mut bytes = [first, rest].concat();
+        let info = measure(|| assert_eq!(echo(&mut conn, &mut output, &mut bytes, 4096), 0));
+        // While it grows, the old and the new memory may be there at once.
+        assert!(info.bytes_current <= 2 << 20, "{info:?}");
+        assert!(info.bytes_max <= 3 << 20, "{info:?}");
+    }
+}
+
+/// However large a message is and however it is cut, memory doubles with what has come: all that is
+/// ever asked for is the message and about twice its length on the way there.
+#[test]
+fn assembling_allocates_in_proportion() {
+    let mut output = Output::new();
+    for len in [10_000, 100_000, 1_000_000, 10_000_000] {
+        let mut conn = server();
+        let mut bytes = frame(Opcode::Binary, true, &vec![1; len]);
+        let info = measure(|| {
+            for piece in bytes.chunks_mut(1460) {
+                let mut input = Input::new(piece, Timestamp::ZERO);
+                while let Some(event) = conn.next_event(&mut input, &mut output) {
+                    assert!(matches!(event, Event::Message(m) if m.as_bytes().len() == len));
+                }
+            }
+        });
+        assert!(info.bytes_total <= 13 * len as u64 / 4, "{len}: {info:?}");
+        assert_eq!(info.bytes_current, 0, "{info:?}");
+    }
+}

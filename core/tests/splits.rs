@@ -1,0 +1,196 @@
+//! Split invariance: however the input is cut, the same events with the same fields come out, and the
+//! same bytes.
+
+mod support;
+
+use proptest::prelude::*;
+use support::{End, Seen, client, masked, masked_close, plain, server};
+use wsforge_core::frame::Opcode;
+use wsforge_core::{Config, Delivery, Kind, Role};
+
+const TEXT: &str = "añ✓𝄞é漢字 and plain ASCII that is longer than a word 𝄞𝄞";
+
+/// A step of a stream: most are legal, some are not.
+#[derive(Clone, Debug)]
+enum Part {
+    Message(Kind, Vec<u8>),
+    Fragments(Kind, Vec<u8>, usize),
+    Control(Opcode, Vec<u8>),
+    Close(u16, String),
+    Raw(Vec<u8>),
+}
+
+fn payload() -> impl Strategy<Value = (Kind, Vec<u8>)> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..400).prop_map(|bytes| (Kind::Binary, bytes)),
+        (0..3usize).prop_map(|n| (Kind::Text, TEXT.repeat(n).into_bytes())),
+        "\\PC{0,30}".prop_map(|text| (Kind::Text, text.into_bytes())),
+        prop::collection::vec(any::<u8>(), 1..40).prop_map(|bytes| (Kind::Text, bytes)),
+    ]
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    let control = prop::sample::select(vec![Opcode::Ping, Opcode::Pong]);
+    prop_oneof![
+        6 => payload().prop_map(|(kind, bytes)| Part::Message(kind, bytes)),
+        5 => (payload(), 1..50usize).prop_map(|((k, bytes), n)| Part::Fragments(k, bytes, n)),
+        4 => (control, prop::collection::vec(any::<u8>(), 0..126))
+            .prop_map(|(opcode, bytes)| Part::Control(opcode, bytes)),
+        1 => (900..5100u16, "\\PC{0,20}").prop_map(|(code, reason)| Part::Close(code, reason)),
+        1 => prop::collection::vec(any::<u8>(), 1..20).prop_map(Part::Raw),
+    ]
+}
+
+type Frame = fn(Opcode, bool, &[u8]) -> Vec<u8>;
+
+fn stream(parts: &[Part], frame: Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        match part {
+            Part::Message(kind, payload) => bytes.extend(frame((*kind).into(), true, payload)),
+            Part::Fragments(kind, payload, len) => {
+                let count = payload.len().div_ceil(*len);
+                for (i, piece) in payload.chunks(*len).enumerate() {
+                    let opcode = if i == 0 { (*kind).into() } else { Opcode::Continuation };
+                    bytes.extend(frame(opcode, i + 1 == count, piece));
+                    if i % 3 == 1 {
+                        bytes.extend(frame(Opcode::Ping, true, b"between"));
+                    }
+                }
+            }
+            Part::Control(opcode, payload) => bytes.extend(frame(*opcode, true, payload)),
+            Part::Close(code, reason) => {
+                let body = [&code.to_be_bytes(), reason.as_bytes()].concat();
+                bytes.extend(frame(Opcode::Close, true, &body));
+            }
+            Part::Raw(raw) => bytes.extend(raw),
+        }
+    }
+    bytes
+}
+
+/// Everything that can be seen of an end that was fed `bytes` in the given pieces.
+fn run<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug {
+    let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (piece, behind) = rest.split_at(len);
+        seen.extend(end.receive(piece));
+        rest = behind;
+    }
+    let before = (end.conn.state(), end.conn.outcome());
+    seen.extend(end.eof());
+    (seen, end.written(), before, end.conn.outcome())
+}
+
+/// The chunks of a message joined, so that where it was cut cannot be seen.
+fn join_chunks(seen: Vec<Seen>) -> Vec<Seen> {
+    let mut joined: Vec<Seen> = Vec::new();
+    let mut open: Option<usize> = None;
+    for event in seen {
+        match (event, open) {
+            (Seen::Chunk { kind, first: false, last, payload }, Some(at)) => {
+                let Seen::Chunk { kind: begun, last: end, payload: whole, .. } = &mut joined[at]
+                else {
+                    unreachable!()
+                };
+                assert_eq!(*begun, kind);
+                *end = last;
+                whole.extend(payload);
+                open = (!last).then_some(at);
+            }
+            (event, _) => {
+                if let Seen::Chunk { first, last, .. } = event {
+                    assert!(first && open.is_none(), "a message has one first chunk");
+                    open = (!last).then_some(joined.len());
+                }
+                joined.push(event);
+            }
+        }
+    }
+    joined
+}
+
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![Just(vec![1]), prop::collection::vec(1..60usize, 1..40)]
+}
+
+fn small_limits() -> Config {
+    let mut config = Config::default();
+    config.max_frame_len = 300;
+    config.max_message_len = 350;
+    config.max_fragments = 9;
+    config
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn a_server_cannot_tell_how_its_input_was_cut(
+        parts in prop::collection::vec(part(), 0..12),
+        flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
+        limited in any::<bool>(),
+        cuts in cuts(),
+    ) {
+        let mut bytes = stream(&parts, masked);
+        if let (Some((at, bit)), false) = (flip, bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        let config = if limited { small_limits() } else { Config::default() };
+        let whole = run(server(&config), &bytes, &[usize::MAX]);
+        prop_assert_eq!(run(server(&config), &bytes, &cuts), whole);
+    }
+
+    #[test]
+    fn a_client_cannot_tell_how_its_input_was_cut(
+        parts in prop::collection::vec(part(), 0..12),
+        flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
+        cuts in cuts(),
+    ) {
+        let mut bytes = stream(&parts, plain);
+        if let (Some((at, bit)), false) = (flip, bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        let whole = run(client(&Config::default()), &bytes, &[usize::MAX]);
+        prop_assert_eq!(run(client(&Config::default()), &bytes, &cuts), whole);
+    }
+
+    /// Chunks are cut where the input is, but they tell the same messages.
+    #[test]
+    fn chunks_join_to_the_same_messages(
+        parts in prop::collection::vec(part(), 0..12),
+        cuts in cuts(),
+    ) {
+        let mut config = Config::default();
+        config.delivery = Delivery::Chunks;
+        let bytes = stream(&parts, masked);
+        let run = |piece: &[usize]| {
+            let (mut end, mut rest, mut cuts) = (server(&config), &bytes[..], piece.iter().cycle());
+            let mut seen = Vec::new();
+            while !rest.is_empty() {
+                let len = rest.len().min(*cuts.next().unwrap());
+                seen.extend(end.receive(&rest[..len]));
+                rest = &rest[len..];
+            }
+            let mut seen = join_chunks(seen);
+            // How much of a message is delivered before its end is found missing or bad depends on
+            // the cuts.
+            seen.retain(|event| !matches!(event, Seen::Chunk { last: false, .. }));
+            (seen, end.written())
+        };
+        prop_assert_eq!(run(&cuts), run(&[usize::MAX]));
+    }
+}
+
+/// A Close that is cut anywhere keeps its code and its reason.
+#[test]
+fn a_close_in_pieces_is_whole() {
+    let bytes = masked_close(4321, "grün");
+    for piece in 1..=bytes.len() {
+        let mut end = server(&Config::default());
+        assert_eq!(end.receive_in(&bytes, piece), [support::close(4321, "grün")], "{piece}");
+    }
+}
