@@ -1,1 +1,23 @@
-//! x
+//! What the examples share.
+//!
+//! An echo server is a [`Session`] for each peer, which drives the core, and an event loop around it:
+//! `src/bin/echo_*.rs` are four of them. A blocking client is [`connect`] and a loop.
+#![forbid(unsafe_code)]
+
+mod options;
+pub use options::Options;
+
+mod server;
+pub use server::Server;
+
+mod session;
+pub use session::{Next, Session, Socket};
+
+mod scratch;
+pub use scratch::Scratch;
+
+mod alarms;
+pub use alarms::Alarms;
+
+mod client;
+pub use client::{ConnectError, Connected, Keys, connect};

@@ -110,15 +110,16 @@ impl Reject<'_> {
 impl RequestError {
     /// Queues the HTTP answer that the request gets: its [status](Self::status), and what is wrong.
     pub fn write(self, output: &mut Output) {
-        let text: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
-        let (upgrade, version): ((&str, &[u8]), (&str, &[u8])) =
-            (("Upgrade", b"websocket"), ("Sec-WebSocket-Version", b"13"));
+        const TEXT: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
+        const ALLOW: (&str, &[u8]) = ("Allow", b"GET");
+        const UPGRADE: (&str, &[u8]) = ("Upgrade", b"websocket");
+        const VERSION: (&str, &[u8]) = ("Sec-WebSocket-Version", b"13");
         let (connection, headers): (&[u8], &[_]) = match self.status() {
             // RFC 9110 section 15.5.6.
-            405 => (b"close", &[text, ("Allow", b"GET")]),
+            405 => (b"close", &[TEXT, ALLOW]),
             // RFC 9110 section 15.5.22 and RFC 6455 section 4.4.
-            426 => (b"Upgrade, close", &[text, upgrade, version]),
-            _ => (b"close", &[text]),
+            426 => (b"Upgrade, close", &[TEXT, UPGRADE, VERSION]),
+            _ => (b"close", &[TEXT]),
         };
         let body = self.reason().as_bytes();
         Reject { status: self.status(), headers, body }.write_unchecked(connection, output);

@@ -1,0 +1,155 @@
+//! A WebSocket client for the command line: `cargo run --release --bin client_blocking -- URL`.
+//!
+//! Sends each line of its input as a text and prints what arrives. One thread reads lines, one reads
+//! the socket; the main thread owns the connection.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use examples::{ConnectError, Connected, connect};
+use wsforge_core::{CloseCode, Config, Event, Input, Kind, Message, Outcome, Output, Shutdown};
+
+/// Sends each line of its input as a text message and prints the messages that arrive.
+///
+/// Exit codes: 0 closed cleanly, 1 the connection was cut or failed, 2 bad arguments or URL,
+/// 3 no connection, 4 the server refused the handshake.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The server's URL, such as ws://127.0.0.1:9001/
+    url: String,
+    /// A header for the handshake, as 'Name: value'; may be repeated.
+    #[arg(long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// A subprotocol to offer; may be repeated, the best first.
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    subprotocols: Vec<String>,
+}
+
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("a header is 'Name: value'")?;
+    Ok((name.trim().into(), value.trim().into()))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let headers: Vec<(&str, &[u8])> =
+        arguments.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
+    let subprotocols: Vec<&str> = arguments.subprotocols.iter().map(|name| &**name).collect();
+    let connected = match connect(&arguments.url, &subprotocols, &headers, Config::default()) {
+        Ok(connected) => connected,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(match error {
+                ConnectError::Url(_) | ConnectError::Invalid(_) => 2,
+                ConnectError::Io(_) => 3,
+                ConnectError::Response(_) | ConnectError::Refused { .. } => 4,
+            });
+        }
+    };
+    if let Some(subprotocol) = &connected.subprotocol {
+        eprintln!("the subprotocol is {subprotocol}");
+    }
+    match talk(connected) {
+        Ok(Some(outcome)) if outcome.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("the connection was cut: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// What the two reading threads tell the main one.
+enum Arrival {
+    Bytes(Vec<u8>),
+    Eof,
+    Line(String),
+    NoMoreLines,
+}
+
+fn talk(mut peer: Connected) -> io::Result<Option<Outcome>> {
+    // Bounded, so that neither side can fill our memory.
+    let (sender, arrivals) = mpsc::sync_channel(16);
+    thread::spawn({
+        let sender = sender.clone();
+        move || read_lines(&sender)
+    });
+    let socket = peer.socket.try_clone()?;
+    thread::spawn(move || read_socket(socket, &sender));
+
+    let mut output = Output::new();
+    let mut early = mem::take(&mut peer.early);
+    receive(&mut peer, &mut early, &mut output);
+    loop {
+        output.write_to(|slices| peer.socket.write_vectored(slices))?;
+        match peer.conn.wants_shutdown() {
+            Some(Shutdown::Both) => return Ok(peer.conn.outcome()),
+            Some(Shutdown::Write) => peer.socket.shutdown(std::net::Shutdown::Write)?,
+            None => {}
+        }
+        let patience = match peer.conn.next_timeout() {
+            Some(at) => at.since(peer.now()),
+            None => Duration::MAX,
+        };
+        let arrival = arrivals.recv_timeout(patience);
+        let now = peer.now();
+        match arrival {
+            Ok(Arrival::Bytes(mut bytes)) => receive(&mut peer, &mut bytes, &mut output),
+            Ok(Arrival::Eof) => peer.conn.handle_eof().iter().for_each(show),
+            Ok(Arrival::Line(line)) => {
+                if let Err(error) = peer.conn.send(Kind::Text, &*line, &mut output) {
+                    eprintln!("not sent: {error}");
+                }
+            }
+            Ok(Arrival::NoMoreLines) => {
+                peer.conn.close(CloseCode::NORMAL, "", now, &mut output);
+            }
+            Err(_) => peer.conn.handle_timeout(now, &mut output).iter().for_each(show),
+        }
+    }
+}
+
+fn receive(peer: &mut Connected, bytes: &mut [u8], output: &mut Output) {
+    let mut input = Input::new(bytes, peer.now());
+    while let Some(event) = peer.conn.next_event(&mut input, output) {
+        show(&event);
+    }
+}
+
+fn show(event: &Event<'_>) {
+    match event {
+        Event::Message(Message::Text(text)) => println!("{}", &**text),
+        Event::Message(Message::Binary(bytes)) => println!("{} bytes", bytes.len()),
+        Event::Close(Some(close)) => {
+            eprintln!("closed: {} {}", close.code, close.reason.escape_debug());
+        }
+        Event::Close(None) => eprintln!("closed"),
+        Event::Fail(error) => eprintln!("failed: {error}"),
+        _ => {}
+    }
+}
+
+fn read_lines(to: &SyncSender<Arrival>) {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        if to.send(Arrival::Line(line)).is_err() {
+            return;
+        }
+    }
+    let _ = to.send(Arrival::NoMoreLines);
+}
+
+fn read_socket(mut socket: TcpStream, to: &SyncSender<Arrival>) {
+    let mut buf = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = socket.read(&mut buf) {
+        if to.send(Arrival::Bytes(buf[..n].to_vec())).is_err() {
+            return;
+        }
+    }
+    let _ = to.send(Arrival::Eof);
+}

@@ -1,0 +1,160 @@
+//! An echo server straight on tokio: `cargo run --release --bin echo_tokio`.
+
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use clap::Parser;
+use examples::{Alarms, Next, Options, Scratch, Server, Session, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{interval, sleep};
+use wsforge_core::Timestamp;
+
+struct World {
+    server: Server,
+    alarms: Alarms,
+}
+
+fn main() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(&Options::parse()))
+}
+
+async fn run(options: &Options) -> io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it on Linux, where that saves a system call for each.
+    socket.set_nodelay(true)?;
+    socket.bind(options.address())?;
+    let listener = socket.listen(4096)?;
+    Options::announce(listener.local_addr()?);
+
+    let server = Server::new(options);
+    let alarms = Alarms::new(server.now());
+    let world = Arc::new(World { server, alarms });
+    let accepting = tokio::spawn(accept(listener, world.clone()));
+    let ringing = tokio::spawn({
+        let world = world.clone();
+        async move {
+            let mut ticks = interval(Alarms::TICK);
+            loop {
+                ticks.tick().await;
+                world.alarms.ring(world.server.now());
+            }
+        }
+    });
+
+    let stop = Arc::new(Notify::new());
+    ctrlc::set_handler({
+        let stop = stop.clone();
+        move || stop.notify_one()
+    })
+    .map_err(io::Error::other)?;
+    stop.notified().await;
+    accepting.abort();
+    world.server.stop();
+    world.alarms.ring_all();
+    while !world.alarms.is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    ringing.abort();
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, world: Arc<World>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let session = Session::new(&world.server);
+                let alarm = Timestamp::from_millis(u64::MAX);
+                tokio::spawn(Peer { socket, session, world: world.clone(), key: None, alarm });
+            }
+            Err(error) => {
+                // Out of descriptors: connections that end give some back.
+                eprintln!("cannot accept: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// The task of a connection: a future by hand, because that is as small as it can be.
+struct Peer {
+    socket: TcpStream,
+    session: Session,
+    world: Arc<World>,
+    /// Under which it is known to the alarms.
+    key: Option<usize>,
+    /// When they wake it.
+    alarm: Timestamp,
+}
+
+impl Future for Peer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let World { server, alarms } = &*this.world;
+        let key = *this.key.get_or_insert_with(|| alarms.add(cx.waker().clone()));
+        let socket = &mut Polled { socket: &mut this.socket, cx };
+        match Scratch::with(|scratch| this.session.turn(socket, server, scratch)) {
+            // The socket has been asked, and wakes us.
+            Ok(Next::Read | Next::Write) => {}
+            Ok(Next::Again) => cx.waker().wake_by_ref(),
+            // An error ends this connection and is its peer's affair.
+            Ok(Next::End) | Err(_) => return Poll::Ready(()),
+        }
+        if this.alarm <= server.now() {
+            this.alarm = Timestamp::from_millis(u64::MAX);
+        }
+        if let Some(at) = this.session.next_timeout()
+            && at < this.alarm
+        {
+            this.alarm = at;
+            alarms.set(key, at);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.world.alarms.remove(key);
+        }
+    }
+}
+
+/// A socket that wakes the task if it would block.
+struct Polled<'a, 'cx> {
+    socket: &'a mut TcpStream,
+    cx: &'a mut Context<'cx>,
+}
+
+impl Socket for Polled<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(buf);
+        let polled = Pin::new(&mut *self.socket).poll_read(self.cx, &mut buf);
+        unless_pending(polled.map_ok(|()| buf.filled().len()))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        unless_pending(Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices))
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        unless_pending(Pin::new(&mut *self.socket).poll_shutdown(self.cx))
+    }
+}
+
+fn unless_pending<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        Poll::Ready(result) => result,
+    }
+}
