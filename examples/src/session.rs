@@ -1,7 +1,10 @@
 use std::io::{self, ErrorKind, IoSlice};
 
+use wsforge_core::frame::{Header, MAX_HEADER_LEN};
 use wsforge_core::handshake::{Accept, Opening, Reject, Request, RequestError, Response};
-use wsforge_core::{CloseCode, Event, Input, Output, ServerConnection, Shutdown, Timestamp};
+use wsforge_core::{
+    CloseCode, Event, Input, Message, Output, ServerConnection, Shutdown, State, Timestamp,
+};
 
 use crate::{Scratch, Server};
 
@@ -59,6 +62,10 @@ struct Parked {
     at: usize,
 }
 
+/// Messages from this length on are offered to the socket before they are copied. Below, copying
+/// costs less than a system call of their own.
+const IN_PLACE: usize = 1024;
+
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 16;
 
@@ -84,12 +91,13 @@ impl Session {
         &mut self,
         socket: &mut impl Socket,
         server: &Server,
+        now: Timestamp,
         scratch: &mut Scratch,
     ) -> io::Result<Next> {
         if let Some(backlog) = self.backlog.take() {
             scratch.output = *backlog;
         }
-        let next = self.work(socket, server, scratch);
+        let next = self.work(socket, server, now, scratch);
         if !scratch.output.is_empty() {
             self.backlog = Some(Box::new(scratch.output.take_unsent()));
         }
@@ -109,9 +117,9 @@ impl Session {
         &mut self,
         socket: &mut impl Socket,
         server: &Server,
+        now: Timestamp,
         Scratch { buf, output }: &mut Scratch,
     ) -> io::Result<Next> {
-        let now = server.now();
         if server.is_stopping() {
             match &mut self.phase {
                 Phase::Opening(_) => return Ok(Next::End),
@@ -127,7 +135,7 @@ impl Session {
                 return Ok(Next::Write);
             }
             if let Some(parked) = self.parked.take() {
-                self.resume(parked, server, now, output);
+                self.resume(parked, socket, server, now, output)?;
                 continue;
             }
             match self.wants_shutdown() {
@@ -143,7 +151,7 @@ impl Session {
                     Phase::Opening(_) => return Ok(Next::End),
                     Phase::Open(conn) => drop(conn.handle_eof()),
                 },
-                Ok(n) => self.receive(&mut buf[..n], server, now, output),
+                Ok(n) => self.receive(&mut buf[..n], socket, server, now, output)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Read),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -199,35 +207,51 @@ impl Session {
         Ok(done)
     }
 
-    fn receive(&mut self, bytes: &mut [u8], server: &Server, now: Timestamp, output: &mut Output) {
+    fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        socket: &mut impl Socket,
+        server: &Server,
+        now: Timestamp,
+        output: &mut Output,
+    ) -> io::Result<()> {
         let mut input = Input::new(bytes, now);
-        self.handle_input(&mut input, server, output);
+        self.handle_input(&mut input, socket, server, output)?;
         if !input.is_empty() {
             let bytes = input.remaining().to_vec();
             self.parked = Some(Box::new(Parked { bytes, at: 0 }));
         }
+        Ok(())
     }
 
     fn resume(
         &mut self,
         mut parked: Box<Parked>,
+        socket: &mut impl Socket,
         server: &Server,
         now: Timestamp,
         output: &mut Output,
-    ) {
+    ) -> io::Result<()> {
         let mut input = Input::new(&mut parked.bytes[parked.at..], now);
-        self.handle_input(&mut input, server, output);
+        self.handle_input(&mut input, socket, server, output)?;
         let left = input.len();
         if left > 0 {
             parked.at = parked.bytes.len() - left;
             self.parked = Some(parked);
         }
+        Ok(())
     }
 
-    fn handle_input(&mut self, input: &mut Input<'_>, server: &Server, output: &mut Output) {
+    fn handle_input(
+        &mut self,
+        input: &mut Input<'_>,
+        socket: &mut impl Socket,
+        server: &Server,
+        output: &mut Output,
+    ) -> io::Result<()> {
         if let Phase::Opening(accept) = &mut self.phase {
             let conn = match accept.receive(input, output) {
-                Opening::More => return,
+                Opening::More => return Ok(()),
                 Opening::Refused(_) => {
                     ServerConnection::refused(server.config.clone(), input.now())
                 }
@@ -236,15 +260,15 @@ impl Session {
             self.phase = Phase::Open(conn);
             self.deadline = None;
         }
-        let Phase::Open(conn) = &mut self.phase else { return };
+        let Phase::Open(conn) = &mut self.phase else { return Ok(()) };
         while output.len() <= server.config.high_water
             && let Some(event) = conn.next_event(input, output)
         {
             if let Event::Message(message) = event {
-                // This fails only when we are closing, and then nobody waits for an echo.
-                let _ = conn.send(message.kind(), message.as_bytes(), output);
+                echo(&message, conn, socket, output)?;
             }
         }
+        Ok(())
     }
 
     const fn wants_shutdown(&self) -> Option<Shutdown> {
@@ -253,6 +277,40 @@ impl Session {
             Phase::Open(conn) => conn.wants_shutdown(),
         }
     }
+}
+
+/// Sends a message back, a large one from where it lies.
+#[inline]
+fn echo(
+    message: &Message<'_>,
+    conn: &mut ServerConnection,
+    socket: &mut impl Socket,
+    output: &mut Output,
+) -> io::Result<()> {
+    let body = message.as_bytes();
+    if body.len() < IN_PLACE || !output.is_empty() || conn.state() != State::Open {
+        // This fails only when we are closing, and then nobody waits for an echo.
+        let _ = conn.send(message.kind(), body, output);
+        return Ok(());
+    }
+    let header = Header {
+        fin: true,
+        rsv1: false,
+        opcode: message.kind().into(),
+        mask: None,
+        len: body.len() as u64,
+    };
+    let mut head = [0; MAX_HEADER_LEN];
+    let head_len = header.encode(&mut head);
+    let head = &head[..head_len];
+    let written = match socket.write(&[IoSlice::new(head), IoSlice::new(body)]) {
+        Ok(written) => written,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+        Err(error) => return Err(error),
+    };
+    output.put(&head[written.min(head_len)..]);
+    output.put(&body[written.saturating_sub(head_len)..]);
+    Ok(())
 }
 
 /// Answers a request: an upgrade with a connection, a browser with a page.

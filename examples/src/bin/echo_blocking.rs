@@ -54,7 +54,7 @@ fn serve(socket: TcpStream, server: &Server) -> io::Result<()> {
     socket.set_write_timeout(Some(TICK))?;
     let mut socket = Blocking(socket);
     let (mut session, mut scratch) = (Session::new(server), Scratch::default());
-    while session.turn(&mut socket, server, &mut scratch)? != Next::End {}
+    while session.turn(&mut socket, server, server.now(), &mut scratch)? != Next::End {}
     Ok(())
 }
 

@@ -77,8 +77,9 @@ impl Loop {
                     Token(key) => ready.push(key),
                 }
             }
-            ready.extend(self.wheel.expire(self.server.now()));
-            ready.into_iter().for_each(|key| self.turn(key));
+            let now = self.server.now();
+            ready.extend(self.wheel.expire(now));
+            ready.into_iter().for_each(|key| self.turn(key, now));
         }
         Ok(())
     }
@@ -109,16 +110,16 @@ impl Loop {
     }
 
     /// A turn of a peer, which may have gone since it was found ready.
-    fn turn(&mut self, key: usize) {
+    fn turn(&mut self, key: usize, now: Timestamp) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let socket = &mut Mio(&mut peer.socket);
-        match peer.session.turn(socket, &self.server, &mut self.scratch) {
+        match peer.session.turn(socket, &self.server, now, &mut self.scratch) {
             Ok(Next::Read | Next::Write) => {}
             Ok(Next::Again) => self.again.push(key),
             // An error ends this connection and is its peer's affair.
             Ok(Next::End) | Err(_) => return drop(self.peers.remove(key)),
         }
-        if peer.alarm <= self.server.now() {
+        if peer.alarm <= now {
             peer.alarm = Timestamp::from_millis(u64::MAX);
         }
         if let Some(at) = peer.session.next_timeout()

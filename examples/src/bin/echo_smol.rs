@@ -63,7 +63,8 @@ async fn serve(
     socket.get_ref().set_nodelay(true)?;
     let mut session = Session::new(server);
     loop {
-        let next = Scratch::with(|scratch| session.turn(&mut Std(socket), server, scratch))?;
+        let now = server.now();
+        let next = Scratch::with(|scratch| session.turn(&mut Std(socket), server, now, scratch))?;
         let ready = async {
             match next {
                 Next::Read => socket.readable().await,
@@ -80,7 +81,7 @@ async fn serve(
         }
         let due = async {
             match session.next_timeout() {
-                Some(at) => drop(Timer::after(at.since(server.now())).await),
+                Some(at) => drop(Timer::after(at.since(now)).await),
                 None => smol::future::pending().await,
             }
             Ok(())

@@ -11,7 +11,6 @@ use clap::Parser;
 use examples::{Alarms, Next, Options, Scratch, Server, Session, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
 use wsforge_core::Timestamp;
 
@@ -49,13 +48,7 @@ async fn run(options: &Options) -> io::Result<()> {
         }
     });
 
-    let stop = Arc::new(Notify::new());
-    ctrlc::set_handler({
-        let stop = stop.clone();
-        move || stop.notify_one()
-    })
-    .map_err(io::Error::other)?;
-    stop.notified().await;
+    tokio::signal::ctrl_c().await?;
     accepting.abort();
     world.server.stop();
     world.alarms.ring_all();
@@ -72,7 +65,9 @@ async fn accept(listener: TcpListener, world: Arc<World>) {
             Ok((socket, _)) => {
                 let session = Session::new(&world.server);
                 let alarm = Timestamp::from_millis(u64::MAX);
-                tokio::spawn(Peer { socket, session, world: world.clone(), key: None, alarm });
+                // Boxed, the future leaves the runtime's part of a task at its smallest.
+                let world = world.clone();
+                tokio::spawn(Box::new(Peer { socket, session, world, key: None, alarm }));
             }
             Err(error) => {
                 // Out of descriptors: connections that end give some back.
@@ -100,16 +95,17 @@ impl Future for Peer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let World { server, alarms } = &*this.world;
+        let now = server.now();
         let key = *this.key.get_or_insert_with(|| alarms.add(cx.waker().clone()));
         let socket = &mut Polled { socket: &mut this.socket, cx };
-        match Scratch::with(|scratch| this.session.turn(socket, server, scratch)) {
+        match Scratch::with(|scratch| this.session.turn(socket, server, now, scratch)) {
             // The socket has been asked, and wakes us.
             Ok(Next::Read | Next::Write) => {}
             Ok(Next::Again) => cx.waker().wake_by_ref(),
             // An error ends this connection and is its peer's affair.
             Ok(Next::End) | Err(_) => return Poll::Ready(()),
         }
-        if this.alarm <= server.now() {
+        if this.alarm <= now {
             this.alarm = Timestamp::from_millis(u64::MAX);
         }
         if let Some(at) = this.session.next_timeout()
@@ -144,7 +140,11 @@ impl Socket for Polled<'_, '_> {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        unless_pending(Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices))
+        let socket = Pin::new(&mut *self.socket);
+        unless_pending(match slices {
+            [slice] => socket.poll_write(self.cx, slice),
+            _ => socket.poll_write_vectored(self.cx, slices),
+        })
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
