@@ -6,6 +6,7 @@ use std::io;
 
 use bytes::{Buf, Bytes};
 
+use crate::frame::MAX_HEADER_LEN;
 use crate::mask;
 
 /// Bytes to write, in wire order: runs of copied bytes, and shared chunks between them.
@@ -63,6 +64,16 @@ impl Output {
         }
         self.shared_len += bytes.len();
         self.shared.push_back((mem::take(&mut self.tail), bytes));
+    }
+
+    /// Appends the first `len` bytes of a frame's header. Copying all of them and forgetting the rest
+    /// is a few moves, where copying `len` bytes is a call (3 ns of the 20 that an echo takes).
+    #[inline]
+    pub(crate) fn put_header(&mut self, header: &[u8; MAX_HEADER_LEN], len: usize) {
+        let end = self.copied.len() + len;
+        self.copied.extend_from_slice(header);
+        self.copied.truncate(end);
+        self.tail += len;
     }
 
     /// Appends `bytes`, masked.

@@ -138,7 +138,7 @@ impl<R: Role> Connection<R> {
         let mask = self.role.next_key();
         let mut head = [0; MAX_HEADER_LEN];
         let head_len = Header { fin, rsv1: false, opcode, mask, len: len as u64 }.encode(&mut head);
-        output.put(&head[..head_len]);
+        output.put_header(&head, head_len);
         match (body, mask) {
             (Body::Copy(bytes), None) => output.put(bytes),
             (Body::Copy(bytes), Some(key)) => output.put_masked(bytes, key),
