@@ -170,7 +170,9 @@ impl Session {
         match &mut self.phase {
             Phase::Opening(_) if late => {
                 let slow = Reject { status: 408, headers: &[], body: b"too slow" };
-                self.phase = Phase::Open(reject(&slow, server, now, output));
+                slow.write(output).expect("a valid answer");
+                let refused = ServerConnection::refused(server.config.clone(), now);
+                self.phase = Phase::Open(refused);
                 self.deadline = None;
             }
             Phase::Open(_) if late => return Err(ErrorKind::TimedOut.into()),
@@ -252,12 +254,13 @@ impl Session {
         if let Phase::Opening(accept) = &mut self.phase {
             let conn = match accept.receive(input, output) {
                 Opening::More => return Ok(()),
-                Opening::Refused(_) => {
-                    ServerConnection::refused(server.config.clone(), input.now())
-                }
-                Opening::Request(request) => answer(&request, server, input.now(), output),
+                Opening::Refused(_) => None,
+                Opening::Request(request) => answer(&request, server, output),
             };
-            self.phase = Phase::Open(conn);
+            self.phase = Phase::Open(conn.unwrap_or_else(|| {
+                // Some other answer is in the output.
+                ServerConnection::refused(server.config.clone(), input.now())
+            }));
             self.deadline = None;
         }
         let Phase::Open(conn) = &mut self.phase else { return Ok(()) };
@@ -314,35 +317,18 @@ fn echo(
 }
 
 /// Answers a request: an upgrade with a connection, a browser with a page.
-fn answer(
-    request: &Request<'_>,
-    server: &Server,
-    now: Timestamp,
-    output: &mut Output,
-) -> ServerConnection {
+fn answer(request: &Request<'_>, server: &Server, output: &mut Output) -> Option<ServerConnection> {
     const HTML: (&str, &[u8]) = ("Content-Type", b"text/html; charset=utf-8");
-    match (request.upgrade(), request.path()) {
+    let page = match (request.upgrade(), request.path()) {
         (Err(RequestError::NotUpgrade), "/") => {
-            let page = Reject { status: 200, headers: &[HTML], body: include_bytes!("page.html") };
-            reject(&page, server, now, output)
+            Reject { status: 200, headers: &[HTML], body: include_bytes!("page.html") }
         }
         (Err(RequestError::NotUpgrade), _) => {
-            let nothing = Reject { status: 404, headers: &[], body: b"the page is at /" };
-            reject(&nothing, server, now, output)
+            Reject { status: 404, headers: &[], body: b"the page is at /" }
         }
-        _ => request
-            .accept(&Response::default(), server.config.clone(), output)
-            // The output says why.
-            .unwrap_or_else(|_| ServerConnection::refused(server.config.clone(), now)),
-    }
-}
-
-fn reject(
-    reject: &Reject<'_>,
-    server: &Server,
-    now: Timestamp,
-    output: &mut Output,
-) -> ServerConnection {
-    reject.write(output).expect("our own answers are valid");
-    ServerConnection::refused(server.config.clone(), now)
+        // If it fails, the output says why.
+        _ => return request.accept(&Response::default(), server.config.clone(), output).ok(),
+    };
+    request.reject(&page, output).expect("a valid answer");
+    None
 }

@@ -3,8 +3,9 @@ use alloc::sync::Arc;
 use core::mem::MaybeUninit;
 
 use super::extension::{self, ExtensionOffer};
-use super::fields::{Fields, check_header, is_host, token};
+use super::fields::{Fields, check_header, token};
 use super::head::{Head, HeadError};
+use super::host::is_host;
 use super::key::{self, AcceptValue};
 use super::{Invalid, Limits, MAX_HEADERS, ResponseError};
 use crate::{Client, ClientConnection, Config, Input, KeySource, Output, Timestamp};
@@ -206,7 +207,7 @@ impl Connect {
 }
 
 /// A 101 that fits the request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Accepted<'a> {
     subprotocol: Option<&'a str>,
     fields: Fields<'a>,
@@ -288,7 +289,10 @@ fn parse(head: &[u8]) -> Result<(u16, &str), ResponseError> {
         return Err(ResponseError::BadResponse);
     }
     match (response.version, response.code) {
-        (Some(1), Some(code)) => Ok((code, response.reason.unwrap_or_default())),
+        // An old server may refuse in its own version; only a 101 must be HTTP/1.1.
+        (Some(1), Some(code)) | (Some(0), Some(code @ 200..)) => {
+            Ok((code, response.reason.unwrap_or_default()))
+        }
         (Some(_), _) => Err(ResponseError::UnsupportedHttpVersion),
         (None, _) => Err(ResponseError::BadResponse),
     }

@@ -61,7 +61,7 @@ impl<'a> Parser<'a> {
         let params = self.0;
         while self.param()?.is_some() {}
         let params = &params[..params.len() - self.0.len()];
-        if self.0.is_empty() || self.eat(b',') {
+        if self.eat(b',') || self.0.is_empty() {
             Ok(Some(ExtensionOffer { name, params }))
         } else {
             Err(BadGrammar)
@@ -77,32 +77,45 @@ impl<'a> Parser<'a> {
         if !self.eat(b'=') {
             return Ok(Some((name, None)));
         }
-        let value = if self.eat(b'"') {
-            let value = self.token()?;
-            if !self.eat(b'"') {
-                return Err(BadGrammar);
+        let value = match self.0.strip_prefix(b"\"") {
+            None => self.token()?,
+            Some(quoted) => {
+                self.0 = quoted;
+                let value = self.bare_token()?;
+                self.0 = self.0.strip_prefix(b"\"").ok_or(BadGrammar)?;
+                value
             }
-            value
-        } else {
-            self.token()?
         };
         Ok(Some((name, Some(value))))
     }
 
+    /// A token, and blanks before it.
     fn token(&mut self) -> Result<&'a str, BadGrammar> {
-        self.0 = self.0.trim_ascii_start();
+        self.skip_blanks();
+        self.bare_token()
+    }
+
+    fn bare_token(&mut self) -> Result<&'a str, BadGrammar> {
         let len = self.0.iter().take_while(|byte| is_token_char(**byte)).count();
         let (front, rest) = self.0.split_at(len);
-        self.0 = rest.trim_ascii_start();
+        self.0 = rest;
         token(front).ok_or(BadGrammar)
     }
 
+    /// Whether `byte` comes next; if so, takes it and the blanks around it.
     fn eat(&mut self, byte: u8) -> bool {
-        let rest = self.0.trim_ascii_start().strip_prefix(&[byte]);
-        if let Some(rest) = rest {
-            self.0 = rest.trim_ascii_start();
+        self.skip_blanks();
+        let Some(rest) = self.0.strip_prefix(&[byte]) else { return false };
+        self.0 = rest;
+        self.skip_blanks();
+        true
+    }
+
+    /// Blanks are these two (RFC 9110 section 5.6.3): a line break would end the header.
+    fn skip_blanks(&mut self) {
+        while let [b' ' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
         }
-        rest.is_some()
     }
 }
 
@@ -152,9 +165,21 @@ mod tests {
         for (value, expected) in cases {
             assert_eq!(normal(value).as_deref(), Some(expected), "{value}");
         }
-        for broken in
-            ["a b", "a;", "a;=8", "a;x=", "a;x=\"", "a;x=\"b c\"", "a;x=\"\"", ";a", "a=1", "é"]
-        {
+        for broken in [
+            "a b",
+            "a;",
+            "a;=8",
+            "a;x=",
+            "a;x=\"",
+            "a;x=\"b c\"",
+            "a;x=\"\"",
+            "a;x=\" b\"",
+            "a\r\n",
+            "a;\nb",
+            ";a",
+            "a=1",
+            "é",
+        ] {
             assert_eq!(normal(broken), None, "{broken}");
         }
     }

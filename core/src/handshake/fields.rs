@@ -81,35 +81,6 @@ pub(super) const fn is_token_char(byte: u8) -> bool {
         )
 }
 
-/// Whether this can be a `Host`: the characters of RFC 3986 section 3.2.2, and a port.
-pub(super) fn is_host(bytes: &[u8]) -> bool {
-    let allowed = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
-                    | b':'
-                    | b'['
-                    | b']'
-            )
-    };
-    !bytes.is_empty() && bytes.iter().all(allowed)
-}
-
 /// Checks a header that a caller gave; `reserved` are those that we write ourselves.
 pub(super) fn check_header(name: &str, value: &[u8], reserved: &[&str]) -> Result<(), Invalid> {
     if token(name.as_bytes()).is_none() {

@@ -60,6 +60,11 @@ impl Head {
                 return Ok(Some(Found::Input(end)));
             }
         }
+        if self.kept.capacity() - old < add {
+            // Doubles, but not beyond the limit.
+            let enough = (2 * old).max(old + add).min(self.limits.max_head_len);
+            self.kept.reserve_exact(enough - old);
+        }
         self.kept.extend_from_slice(new);
         if old > 0
             && let Some(end) = find_end(&self.kept, old)?

@@ -16,6 +16,8 @@ mod fields;
 
 mod head;
 
+mod host;
+
 mod key;
 
 mod response;
@@ -23,6 +25,8 @@ pub use response::{Reject, Response};
 
 mod server;
 pub use server::{Accept, Opening, Request, Upgrade};
+
+mod target;
 
 /// The most header fields that a head may have.
 pub const MAX_HEADERS: usize = 100;

@@ -78,38 +78,54 @@ pub struct Reject<'a> {
 impl Reject<'_> {
     const RESERVED: [&'static str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
 
-    /// Queues the answer.
+    /// Queues the answer, whatever was asked: for a driver that refuses before there is a request.
+    /// With one, [`Request::reject`](super::Request::reject) knows whether a body may follow.
     ///
     /// # Errors
     ///
     /// What is [`Invalid`] about it; nothing is queued then.
     pub fn write(&self, output: &mut Output) -> Result<(), Invalid> {
+        self.write_to("", output)
+    }
+
+    /// Queues the answer to a request with `method`.
+    pub(super) fn write_to(&self, method: &str, output: &mut Output) -> Result<(), Invalid> {
         if !(200..600).contains(&self.status) {
             return Err(Invalid::Status);
         }
         for (name, value) in self.headers {
             check_header(name, value, &Self::RESERVED)?;
         }
-        self.write_unchecked(b"close", output);
+        self.write_unchecked(method, b"close", output);
         Ok(())
     }
 
-    fn write_unchecked(&self, connection: &[u8], output: &mut Output) {
+    fn write_unchecked(&self, method: &str, connection: &[u8], output: &mut Output) {
+        // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content, and section 8.6: two of
+        // them no length of it either.
+        let has_length = !matches!(self.status, 204 | 304);
+        let body = if has_length && self.status != 205 { self.body } else { &[] };
         let mut line = Line(Vec::with_capacity(64));
         // Writing into memory does not fail.
         let _ = write!(line, "HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
-        let _ = write!(line, "Content-Length: {}\r\nConnection: ", self.body.len());
+        if has_length {
+            let _ = write!(line, "Content-Length: {}\r\n", body.len());
+        }
         output.put(&line.0);
+        output.put(b"Connection: ");
         output.put(connection);
         write_headers(self.headers, output);
         output.put(b"\r\n\r\n");
-        output.put(self.body);
+        // RFC 9110 section 9.3.2: the answer to HEAD is the same but for its content.
+        if method != "HEAD" {
+            output.put(body);
+        }
     }
 }
 
 impl RequestError {
-    /// Queues the HTTP answer that the request gets: its [status](Self::status), and what is wrong.
-    pub fn write(self, output: &mut Output) {
+    /// Queues the answer to a request with `method`: the [status](Self::status), and what is wrong.
+    pub(super) fn write_to(self, method: &str, output: &mut Output) {
         const TEXT: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
         const ALLOW: (&str, &[u8]) = ("Allow", b"GET");
         const UPGRADE: (&str, &[u8]) = ("Upgrade", b"websocket");
@@ -122,7 +138,7 @@ impl RequestError {
             _ => (b"close", &[TEXT]),
         };
         let body = self.reason().as_bytes();
-        Reject { status: self.status(), headers, body }.write_unchecked(connection, output);
+        Reject { status: self.status(), headers, body }.write_unchecked(method, connection, output);
     }
 }
 

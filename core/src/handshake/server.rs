@@ -4,10 +4,12 @@ use alloc::sync::Arc;
 use core::mem::MaybeUninit;
 
 use super::extension::{self, ExtensionOffer};
-use super::fields::{Fields, Repeated, is_host, token};
+use super::fields::{Fields, Repeated, token};
 use super::head::{Head, HeadError};
+use super::host::is_host;
 use super::key::{self, AcceptValue};
-use super::{Invalid, Limits, MAX_HEADERS, RequestError, Response};
+use super::target::Target;
+use super::{Invalid, Limits, MAX_HEADERS, Reject, RequestError, Response};
 use crate::{Config, Input, Output, ServerConnection, Timestamp};
 
 const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol";
@@ -54,7 +56,7 @@ impl Accept {
         match request {
             Ok(request) => Opening::Request(request),
             Err(error) => {
-                error.write(output);
+                error.write_to("", output);
                 Opening::Refused(error)
             }
         }
@@ -71,7 +73,7 @@ impl Default for Accept {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     method: &'a str,
-    target: &'a str,
+    target: Target<'a>,
     fields: Fields<'a>,
     arrived: Timestamp,
 }
@@ -80,8 +82,13 @@ impl<'a> Request<'a> {
     fn parse(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
         let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
-        let status =
-            request.parse_with_uninit_headers(head, &mut headers).map_err(HeadError::from)?;
+        let status = request.parse_with_uninit_headers(head, &mut headers).map_err(|error| {
+            match error {
+                // Which it also says where a version is missing, or not where it should be.
+                httparse::Error::Version if !names_a_version(head) => HeadError::Malformed,
+                error => error.into(),
+            }
+        })?;
         // A head counts only if httparse sees its end where we do.
         if status != httparse::Status::Complete(head.len()) {
             return Err(RequestError::BadRequest);
@@ -92,6 +99,7 @@ impl<'a> Request<'a> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             return Err(RequestError::BadRequest);
         };
+        let target = Target::parse(method, target).ok_or(RequestError::BadRequest)?;
         let this = Self { method, target, fields: Fields::of(head), arrived };
         // RFC 9112 section 3.2.
         if !matches!(this.fields.single("Host"), Ok(Some(host)) if is_host(host)) {
@@ -100,7 +108,8 @@ impl<'a> Request<'a> {
         // RFC 9112 section 6.3: a body whose length two readers might see differently.
         let length = this.fields.single("Content-Length").map_err(bad_request)?;
         let encoded = this.fields.all("Transfer-Encoding").next().is_some();
-        if length.is_some_and(|length| encoded || !length.iter().all(u8::is_ascii_digit)) {
+        let number = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+        if length.is_some_and(|length| encoded || !number(length)) {
             return Err(RequestError::BadRequest);
         }
         Ok(this)
@@ -111,15 +120,22 @@ impl<'a> Request<'a> {
         self.method
     }
 
-    /// The path that is asked for, without the query.
-    pub fn path(&self) -> &'a str {
-        let target = self.origin_form();
-        target.split_once('?').map_or(target, |(path, _)| path)
+    /// The host that is asked for, with its port if one is named: the authority of the target if that
+    /// has one, else the `Host`. What an `Origin` is compared with.
+    pub fn host(&self) -> &'a str {
+        let header = self.header("Host").and_then(|host| str::from_utf8(host).ok());
+        self.target.authority.or(header).unwrap_or_default()
+    }
+
+    /// The path that is asked for, without the query. It begins with a slash, unless the method is
+    /// `OPTIONS` or `CONNECT`.
+    pub const fn path(&self) -> &'a str {
+        self.target.path
     }
 
     /// What stands behind the `?` of the target.
-    pub fn query(&self) -> Option<&'a str> {
-        self.origin_form().split_once('?').map(|(_, query)| query)
+    pub const fn query(&self) -> Option<&'a str> {
+        self.target.query
     }
 
     /// The value of the first header called `name`, in any case.
@@ -143,11 +159,12 @@ impl<'a> Request<'a> {
     }
 
     /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1), and detaches what
-    /// is needed to answer it: for a driver that has to look something up first.
+    /// is needed to accept it: for a driver that has to look something up first.
     ///
     /// # Errors
     ///
-    /// What is wrong with it; nothing has been answered. [`RequestError::NotUpgrade`] is plain HTTP.
+    /// What is wrong with it; nothing has been answered, see [`refuse`](Self::refuse).
+    /// [`RequestError::NotUpgrade`] is plain HTTP, see [`reject`](Self::reject).
     pub fn upgrade(&self) -> Result<Upgrade, RequestError> {
         if self.method != "GET" {
             return Err(RequestError::BadMethod);
@@ -202,20 +219,24 @@ impl<'a> Request<'a> {
             .upgrade()
             .and_then(|upgrade| Ok(upgrade.accept(response, config, self.arrived, output)?));
         if let Err(error) = &accepted {
-            error.write(output);
+            self.refuse(*error, output);
         }
         accepted
     }
 
-    /// The target as a path and query. Proxies may be sent the absolute form, servers must understand
-    /// it (RFC 9112 section 3.2.2).
-    fn origin_form(&self) -> &'a str {
-        match self.target.split_once("://") {
-            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
-            }
-            _ => self.target,
-        }
+    /// Answers that the request is wrong, with the [status](RequestError::status) of `error` and what
+    /// it says. Go on with [`ServerConnection::refused`].
+    pub fn refuse(&self, error: RequestError, output: &mut Output) {
+        error.write_to(self.method, output);
+    }
+
+    /// Answers with plain HTTP. Go on with [`ServerConnection::refused`].
+    ///
+    /// # Errors
+    ///
+    /// What is [`Invalid`] about `reject`; nothing has been answered.
+    pub fn reject(&self, reject: &Reject<'_>, output: &mut Output) -> Result<(), Invalid> {
+        reject.write_to(self.method, output)
     }
 }
 
@@ -242,7 +263,7 @@ impl Upgrade {
     ///
     /// What is [`Invalid`] about `response`; nothing has been answered.
     pub fn accept(
-        &self,
+        self,
         response: &Response<'_>,
         config: Arc<Config>,
         now: Timestamp,
@@ -262,4 +283,19 @@ impl Upgrade {
 
 const fn bad_request(_: Repeated) -> RequestError {
     RequestError::BadRequest
+}
+
+/// Whether the request line has three words, the last of which is a version of HTTP.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    matches!(
+        [(); 4].map(|()| words.next()),
+        [
+            Some(_),
+            Some(_),
+            Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']),
+            None
+        ]
+    )
 }
