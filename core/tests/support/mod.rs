@@ -2,6 +2,8 @@
 //! talk through memory under a clock of their own.
 #![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
 
+pub mod http;
+
 use std::sync::Arc;
 use std::time::Duration;
 
