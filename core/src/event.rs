@@ -168,6 +168,12 @@ impl Deref for Text<'_> {
     }
 }
 
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
+    }
+}
+
 impl fmt::Debug for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
@@ -278,6 +284,11 @@ mod tests {
                 (&bytes[..], &bytes[..])
             );
         }
+    }
+
+    #[test]
+    fn a_text_is_shown_as_text() {
+        assert_eq!(alloc::format!("{0} {0:?}", Text::borrowed("a\n")), "a\n \"a\\n\"");
     }
 
     #[test]

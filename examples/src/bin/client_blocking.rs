@@ -124,7 +124,7 @@ fn receive(peer: &mut Connected, bytes: &mut [u8], output: &mut Output) {
 
 fn show(event: &Event<'_>) {
     match event {
-        Event::Message(Message::Text(text)) => println!("{}", &**text),
+        Event::Message(Message::Text(text)) => println!("{text}"),
         Event::Message(Message::Binary(bytes)) => println!("{} bytes", bytes.len()),
         Event::Close(Some(close)) => {
             eprintln!("closed: {} {}", close.code, close.reason.escape_debug());

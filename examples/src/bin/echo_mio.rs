@@ -5,7 +5,6 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
@@ -35,6 +34,8 @@ struct Loop {
     server: Server,
     /// Peers that have more to do.
     again: Vec<usize>,
+    /// Whether peers may be waiting that could not be accepted.
+    accept_again: bool,
 }
 
 fn main() -> io::Result<()> {
@@ -49,17 +50,19 @@ fn main() -> io::Result<()> {
     let server = Server::new(&options);
     let wheel = Wheel::new(TICK, 256, server.now());
     let (peers, scratch, again) = (Slab::new(), Scratch::default(), Vec::new());
-    Loop { poll, peers, wheel, scratch, server, again }.run(listener)
+    Loop { poll, peers, wheel, scratch, server, again, accept_again: false }.run(listener)
 }
 
 impl Loop {
     fn run(&mut self, listener: TcpListener) -> io::Result<()> {
         let (mut events, mut listener) = (Events::with_capacity(1024), Some(listener));
         while listener.is_some() || !self.peers.is_empty() {
-            let timeout = match (self.again.is_empty(), self.wheel.is_empty()) {
-                (false, _) => Some(Duration::ZERO),
-                (true, false) => Some(TICK),
-                (true, true) => None,
+            let timeout = if !self.again.is_empty() {
+                Some(Duration::ZERO)
+            } else if self.accept_again {
+                Some(Duration::from_millis(100))
+            } else {
+                (!self.wheel.is_empty()).then_some(TICK)
             };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -68,7 +71,7 @@ impl Loop {
             let mut ready: Vec<usize> = std::mem::take(&mut self.again);
             for event in &events {
                 match event.token() {
-                    LISTENER => listener.iter().for_each(|listener| self.accept(listener)),
+                    LISTENER => self.accept_again = true,
                     STOP => {
                         self.server.stop();
                         listener = None;
@@ -77,6 +80,11 @@ impl Loop {
                     Token(key) => ready.push(key),
                 }
             }
+            if self.accept_again
+                && let Some(listener) = &listener
+            {
+                self.accept_again = self.accept(listener).is_err();
+            }
             let now = self.server.now();
             ready.extend(self.wheel.expire(now));
             ready.into_iter().for_each(|key| self.turn(key, now));
@@ -84,28 +92,28 @@ impl Loop {
         Ok(())
     }
 
-    fn accept(&mut self, listener: &TcpListener) {
+    /// Accepts all that are waiting.
+    fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
         loop {
-            let accepted = listener.accept().and_then(|(mut socket, _)| {
-                socket.set_nodelay(true)?;
-                let entry = self.peers.vacant_entry();
-                let interests = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().register(&mut socket, Token(entry.key()), interests)?;
-                let session = Session::new(&self.server);
-                let alarm = session.next_timeout().unwrap_or_default();
-                self.wheel.insert(entry.key(), alarm);
-                entry.insert(Peer { socket, session, alarm });
-                Ok(())
-            });
-            match accepted {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            let mut socket = match listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // It went away before its turn came.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     // Out of descriptors: connections that end give some back.
                     eprintln!("cannot accept: {error}");
-                    thread::sleep(Duration::from_millis(10));
+                    return Err(error);
                 }
-            }
+            };
+            socket.set_nodelay(true)?;
+            let entry = self.peers.vacant_entry();
+            let interests = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut socket, Token(entry.key()), interests)?;
+            let session = Session::new(&self.server);
+            let alarm = session.next_timeout().unwrap_or_default();
+            self.wheel.insert(entry.key(), alarm);
+            entry.insert(Peer { socket, session, alarm });
         }
     }
 
