@@ -29,12 +29,13 @@ impl Timestamp {
     }
 }
 
-/// Saturates: a duration of "for ever" leads to a time that never comes.
+/// Rounds up, so that nothing is due early, and saturates: "for ever" is a time that never comes.
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+        let ms = after.as_nanos().div_ceil(1_000_000);
+        Self(self.0.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX)))
     }
 }
 
@@ -46,6 +47,7 @@ mod tests {
     fn adds_and_subtracts_without_wrapping() {
         let t = Timestamp::from_millis(1_500);
         assert_eq!((t + Duration::from_millis(500)).as_millis(), 2_000);
+        assert_eq!((t + Duration::from_micros(1)).as_millis(), 1_501);
         assert_eq!(t + Duration::MAX, Timestamp::from_millis(u64::MAX));
         assert_eq!(t.since(Timestamp::ZERO), Duration::from_millis(1_500));
         assert_eq!(Timestamp::ZERO.since(t), Duration::ZERO);

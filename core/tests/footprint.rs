@@ -108,8 +108,8 @@ fn what_was_kept_is_gone_with_its_event() {
     }
 }
 
-/// Memory follows the bytes that have come, never the lengths that were claimed (attack B3), and
-/// single bytes cost no more than twice their number (attack B5).
+/// Memory follows the bytes that have come, never the lengths that were claimed, and
+/// single bytes cost no more than twice their number.
 #[test]
 fn memory_follows_what_was_received() {
     let mut output = Output::new();

@@ -89,7 +89,7 @@ impl ServerConnection {
     /// read the answer: driven like any other, it ends well.
     pub fn refused(config: Arc<Config>, now: Timestamp) -> Self {
         let mut this = Self::open(Server, config, now);
-        this.linger(now);
+        this.linger(Stage::Lingering, now);
         this
     }
 }
@@ -177,7 +177,6 @@ impl<R: Role> Connection<R> {
     /// Starts them again where they stood; so does the next input.
     pub fn resume(&mut self, now: Timestamp) {
         self.timers.resume(now);
-        self.update_plain();
     }
 
     /// Does what is due: sends a ping, or gives up waiting. Call it at
@@ -199,6 +198,8 @@ impl<R: Role> Connection<R> {
             timers::Expired::Idle => Some(self.fail(Error::IdleTimeout, now, output)),
             timers::Expired::Ping => {
                 self.frame(true, Opcode::Ping, (&[]).into(), output);
+                // What is heard next counts as the answer, which the short road does not look at.
+                self.plain = false;
                 None
             }
             timers::Expired::Pong => Some(self.fail(Error::PongTimeout, now, output)),
@@ -229,7 +230,8 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    /// How the connection ended, once its [state](Self::state) is closed.
+    /// How the connection ended, once its [state](Self::state) is closed. Never for one that was
+    /// [refused](Self::refused), as it never opened.
     pub const fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
@@ -247,8 +249,7 @@ impl<R: Role> Connection<R> {
         output: &mut Output,
     ) -> Option<Event<'buf>> {
         let now = input.now();
-        self.timers.resume(now);
-        self.timers.heard(now);
+        self.timers.received(&self.config, now);
         let mut event = None;
         while event.is_none() && !input.is_empty() {
             let (used, step) = match self.receiver.step(input.buf(), !R::CLIENT, &self.config) {
@@ -356,12 +357,9 @@ impl<R: Role> Connection<R> {
         // on sending behind its Close.
         let (now, behind) = (input.now(), input.take_all());
         match (R::CLIENT, behind.is_empty()) {
-            (true, _) => {
-                self.linger(now);
-                self.stage = Stage::AwaitingEof;
-            }
+            (true, _) => self.linger(Stage::AwaitingEof, now),
             (false, true) => self.end(Stage::Over),
-            (false, false) => self.linger(now),
+            (false, false) => self.linger(Stage::Lingering, now),
         }
     }
 
@@ -371,7 +369,7 @@ impl<R: Role> Connection<R> {
         if let (Stage::Open, Some(code)) = (self.stage, error.close_code()) {
             self.send_close(code, error.reason(), output);
         }
-        self.linger(now);
+        self.linger(Stage::Lingering, now);
         self.failed(error)
     }
 
@@ -389,11 +387,14 @@ impl<R: Role> Connection<R> {
         self.frame(true, Opcode::Close, (&body[..len]).into(), output);
     }
 
-    /// Drops what comes, up to a limit and a deadline.
-    fn linger(&mut self, now: Timestamp) {
-        self.end(Stage::Lingering);
+    /// Drops what comes from now on, up to a limit and a deadline.
+    fn linger(&mut self, stage: Stage, now: Timestamp) {
+        self.end(stage);
         self.receiver.drop_up_to(self.config.max_linger_len);
         self.timers.end_at(now + self.config.close_timeout);
+        if self.receiver.is_exhausted() {
+            self.end(Stage::Over);
+        }
     }
 
     fn end(&mut self, stage: Stage) {

@@ -8,7 +8,7 @@ use crate::{Config, Timestamp};
 pub(super) struct Timers {
     /// When something last arrived; how long ago that was while paused.
     heard: Timestamp,
-    /// When something is due; how long until then while paused.
+    /// When something is due; how long after `heard` that was while paused.
     at: Timestamp,
     due: Due,
     paused: bool,
@@ -48,6 +48,15 @@ impl Timers {
         self.heard = now;
     }
 
+    /// Something has arrived, perhaps what was waited for.
+    pub(super) fn received(&mut self, config: &Config, now: Timestamp) {
+        self.resume(now);
+        self.heard(now);
+        if matches!(self.due, Due::Idle | Due::Pong) {
+            self.wait_for_silence(config);
+        }
+    }
+
     /// From now on only the transport's end is due.
     pub(super) const fn end_at(&mut self, at: Timestamp) {
         (self.at, self.due, self.paused) = (at, Due::End, false);
@@ -60,7 +69,7 @@ impl Timers {
     pub(super) fn pause(&mut self, now: Timestamp) {
         if !self.paused && self.due != Due::End {
             self.paused = true;
-            self.at = Timestamp::ZERO + self.at.since(now);
+            self.at = Timestamp::ZERO + self.at.since(self.heard);
             self.heard = Timestamp::ZERO + now.since(self.heard);
         }
     }
@@ -68,8 +77,8 @@ impl Timers {
     pub(super) fn resume(&mut self, now: Timestamp) {
         if self.paused {
             self.paused = false;
-            self.at = now + self.at.since(Timestamp::ZERO);
             self.heard = Timestamp::ZERO + now.since(self.heard);
+            self.at = self.heard + self.at.since(Timestamp::ZERO);
         }
     }
 

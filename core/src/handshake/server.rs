@@ -242,7 +242,7 @@ impl<'a> Request<'a> {
 
 /// A WebSocket opening handshake that waits for its answer, detached from the request's bytes.
 ///
-/// Dropping it opens nothing; answer with a [`Reject`](super::Reject) then.
+/// Dropping it opens nothing; answer with a [`Reject`] then.
 #[derive(Clone, Debug)]
 #[must_use = "the client waits for an answer"]
 pub struct Upgrade {
