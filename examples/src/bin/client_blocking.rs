@@ -126,9 +126,8 @@ fn show(event: &Event<'_>) {
     match event {
         Event::Message(Message::Text(text)) => println!("{text}"),
         Event::Message(Message::Binary(bytes)) => println!("{} bytes", bytes.len()),
-        Event::Close(Some(close)) => {
-            eprintln!("closed: {} {}", close.code, close.reason.escape_debug());
-        }
+        // The reason is the server's: it must not reach the terminal as it is.
+        Event::Close(Some(close)) => eprintln!("closed: {} {:?}", close.code, close.reason),
         Event::Close(None) => eprintln!("closed"),
         Event::Fail(error) => eprintln!("failed: {error}"),
         _ => {}
