@@ -1,15 +1,20 @@
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use url::Url;
-use wsforge_core::handshake::{Answer, Connect, ConnectRequest, Invalid, Limits, ResponseError};
+use url::{Position, Url};
+use wsforge_core::handshake::{
+    Answer, Connect, ConnectRequest, Invalid, Limits, Refused, ResponseError,
+};
 use wsforge_core::{ClientConnection, Config, Input, Output, Timestamp};
 
 /// How long the server may take for each step of the handshake.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of a refusal's body is read.
+const MAX_BODY_LEN: u64 = 64 * 1024;
 
 /// A source of masking keys: the operating system's generator.
 pub type Keys = fn() -> [u8; 4];
@@ -51,7 +56,7 @@ pub enum ConnectError {
     Refused {
         /// The status and its reason phrase.
         status: String,
-        /// What had arrived of the body.
+        /// The body, or the start of a long one.
         body: String,
     },
 }
@@ -93,32 +98,40 @@ pub fn connect(
     if url.fragment().is_some() {
         return Err(ConnectError::Url("a fragment has no meaning".into()));
     }
-    let addresses = url.socket_addrs(|| None).map_err(ConnectError::Io)?;
-    let socket = TcpStream::connect(&addresses[..]).map_err(ConnectError::Io)?;
-    let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ConnectError::Url("say who you are in a header".into()));
+    }
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let path = &url[Position::BeforePath..Position::AfterQuery];
     let request = ConnectRequest { subprotocols, headers, ..ConnectRequest::new(host, path) };
-    shake_hands(socket, &request, config)
-}
-
-fn shake_hands(
-    mut socket: TcpStream,
-    request: &ConnectRequest<'_>,
-    config: Config,
-) -> Result<Connected, ConnectError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).map_err(|why| ConnectError::Io(why.into()))?;
-    let (mut output, mut buf) = (Output::new(), vec![0; 16 * 1024]);
-    let mut connect = Connect::start(request, key, Limits::default(), &mut output)
+    let mut output = Output::new();
+    let connect = Connect::start(&request, key, Limits::default(), &mut output)
         .map_err(ConnectError::Invalid)?;
-    socket.set_nodelay(true).map_err(ConnectError::Io)?;
-    socket.set_read_timeout(Some(TIMEOUT)).map_err(ConnectError::Io)?;
-    output.write_to(|slices| socket.write_vectored(slices)).map_err(ConnectError::Io)?;
-    let epoch = Instant::now();
+    let socket = url
+        .socket_addrs(|| None)
+        .and_then(|addresses| TcpStream::connect(&addresses[..]))
+        .and_then(|mut socket| {
+            socket.set_nodelay(true)?;
+            socket.set_read_timeout(Some(TIMEOUT))?;
+            output.write_to(|slices| socket.write_vectored(slices))?;
+            Ok(socket)
+        })
+        .map_err(ConnectError::Io)?;
+    read_answer(socket, connect, config)
+}
+
+fn read_answer(
+    mut socket: TcpStream,
+    mut connect: Connect,
+    config: Config,
+) -> Result<Connected, ConnectError> {
+    let (mut buf, epoch) = (vec![0; 16 * 1024], Instant::now());
     loop {
         let n = socket.read(&mut buf).map_err(ConnectError::Io)?;
         if n == 0 {
-            return Err(ConnectError::Io(io::ErrorKind::UnexpectedEof.into()));
+            return Err(ConnectError::Io(ErrorKind::UnexpectedEof.into()));
         }
         let now = Timestamp::from_millis(epoch.elapsed().as_millis() as u64);
         let mut input = Input::new(&mut buf[..n], now);
@@ -133,11 +146,22 @@ fn shake_hands(
             }
             Some(Answer::Refused(refused)) => {
                 let status = format!("{} {}", refused.status(), refused.reason());
-                let body = String::from_utf8_lossy(refused.body()).into_owned();
+                let body = read_body(&mut socket, &refused);
                 return Err(ConnectError::Refused { status, body });
             }
         }
     }
+}
+
+/// The body of a refusal, as much of it as people read.
+fn read_body(socket: &mut TcpStream, refused: &Refused<'_>) -> String {
+    let length = refused.header("Content-Length").and_then(|length| str::from_utf8(length).ok());
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(MAX_BODY_LEN);
+    let mut body = refused.body().to_vec();
+    let missing = length.min(MAX_BODY_LEN).saturating_sub(body.len() as u64);
+    // What arrives before an error is better than nothing.
+    let _ = socket.take(missing).read_to_end(&mut body);
+    String::from_utf8_lossy(&body).into_owned()
 }
 
 fn random_key() -> [u8; 4] {

@@ -117,7 +117,7 @@ impl Session {
         &mut self,
         socket: &mut impl Socket,
         server: &Server,
-        now: Timestamp,
+        mut now: Timestamp,
         Scratch { buf, output }: &mut Scratch,
     ) -> io::Result<Next> {
         if server.is_stopping() {
@@ -151,7 +151,11 @@ impl Session {
                     Phase::Opening(_) => return Ok(Next::End),
                     Phase::Open(conn) => drop(conn.handle_eof()),
                 },
-                Ok(n) => self.receive(&mut buf[..n], socket, server, now, output)?,
+                Ok(n) => {
+                    // Where reading waits, it is later now.
+                    now = server.now();
+                    self.receive(&mut buf[..n], socket, server, now, output)?;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Read),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -177,7 +181,14 @@ impl Session {
             }
             Phase::Open(_) if late => return Err(ErrorKind::TimedOut.into()),
             Phase::Opening(_) => {}
-            Phase::Open(conn) => drop(conn.handle_timeout(now, output)),
+            Phase::Open(conn) if conn.wants_shutdown() != Some(Shutdown::Both) => {
+                drop(conn.handle_timeout(now, output));
+                // No time is left, not even for what is still to be written.
+                if conn.wants_shutdown() == Some(Shutdown::Both) {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+            }
+            Phase::Open(_) => {}
         }
         Ok(())
     }

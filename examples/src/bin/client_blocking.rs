@@ -1,13 +1,13 @@
 //! A WebSocket client for the command line: `cargo run --release --bin client_blocking -- URL`.
 //!
-//! Sends each line of its input as a text and prints what arrives. One thread reads lines, one reads
-//! the socket; the main thread owns the connection.
+//! Sends each line of its input as a text and prints what arrives. Three threads do nothing but wait:
+//! for a line, for the socket to give, for the socket to take. The main one owns the connection.
 
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -65,33 +65,55 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the two reading threads tell the main one.
+/// What the waiting threads tell the main one.
 enum Arrival {
     Bytes(Vec<u8>),
     Eof,
     Line(String),
     NoMoreLines,
+    Written(io::Result<()>),
 }
 
+/// What a server may make us owe it by pings alone while it reads nothing.
+const MAX_UNSENT: usize = 16 * 1024 * 1024;
+
 fn talk(mut peer: Connected) -> io::Result<Option<Outcome>> {
-    // Bounded, so that neither side can fill our memory.
+    // Bounded, so that a fast server waits for us.
     let (sender, arrivals) = mpsc::sync_channel(16);
-    thread::spawn({
-        let sender = sender.clone();
-        move || read_lines(&sender)
+    let (ask_for_line, asked) = mpsc::channel();
+    let (write, to_write) = mpsc::channel::<Vec<u8>>();
+    let (mut reading, mut writing) = (peer.socket.try_clone()?, peer.socket.try_clone()?);
+    let [lines, reads, writes] = [sender.clone(), sender.clone(), sender];
+    thread::spawn(move || read_lines(&asked, &lines));
+    thread::spawn(move || read_socket(&mut reading, &reads));
+    thread::spawn(move || {
+        to_write
+            .iter()
+            .map(|bytes| writing.write_all(&bytes))
+            .try_for_each(|written| writes.send(Arrival::Written(written)))
     });
-    let socket = peer.socket.try_clone()?;
-    thread::spawn(move || read_socket(socket, &sender));
 
     let mut output = Output::new();
     let mut early = mem::take(&mut peer.early);
     receive(&mut peer, &mut early, &mut output);
+    let (mut is_writing, mut wants_line) = (false, true);
     loop {
-        output.write_to(|slices| peer.socket.write_vectored(slices))?;
-        match peer.conn.wants_shutdown() {
-            Some(Shutdown::Both) => return Ok(peer.conn.outcome()),
-            Some(Shutdown::Write) => peer.socket.shutdown(std::net::Shutdown::Write)?,
-            None => {}
+        if !is_writing && !output.is_empty() {
+            is_writing = write.send(output.slices().flatten().copied().collect()).is_ok();
+            output.advance(output.len());
+        }
+        if !is_writing {
+            // A line is taken when the last one has gone, or they would pile up here.
+            if mem::take(&mut wants_line) {
+                let _ = ask_for_line.send(());
+            }
+            match peer.conn.wants_shutdown() {
+                Some(Shutdown::Both) => return Ok(peer.conn.outcome()),
+                Some(Shutdown::Write) => peer.socket.shutdown(std::net::Shutdown::Write)?,
+                None => {}
+            }
+        } else if output.len() > MAX_UNSENT {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         let patience = match peer.conn.next_timeout() {
             Some(at) => at.since(peer.now()),
@@ -103,6 +125,7 @@ fn talk(mut peer: Connected) -> io::Result<Option<Outcome>> {
             Ok(Arrival::Bytes(mut bytes)) => receive(&mut peer, &mut bytes, &mut output),
             Ok(Arrival::Eof) => peer.conn.handle_eof().iter().for_each(show),
             Ok(Arrival::Line(line)) => {
+                wants_line = true;
                 if let Err(error) = peer.conn.send(Kind::Text, &*line, &mut output) {
                     eprintln!("not sent: {error}");
                 }
@@ -110,7 +133,16 @@ fn talk(mut peer: Connected) -> io::Result<Option<Outcome>> {
             Ok(Arrival::NoMoreLines) => {
                 peer.conn.close(CloseCode::NORMAL, "", now, &mut output);
             }
-            Err(_) => peer.conn.handle_timeout(now, &mut output).iter().for_each(show),
+            Ok(Arrival::Written(written)) => {
+                written?;
+                is_writing = false;
+            }
+            Err(_) => {
+                peer.conn.handle_timeout(now, &mut output).iter().for_each(show);
+                if peer.conn.wants_shutdown() == Some(Shutdown::Both) {
+                    return Ok(peer.conn.outcome());
+                }
+            }
         }
     }
 }
@@ -134,16 +166,18 @@ fn show(event: &Event<'_>) {
     }
 }
 
-fn read_lines(to: &SyncSender<Arrival>) {
-    for line in io::stdin().lines().map_while(Result::ok) {
-        if to.send(Arrival::Line(line)).is_err() {
+/// Reads a line whenever it is asked for one.
+fn read_lines(asked: &Receiver<()>, to: &SyncSender<Arrival>) {
+    let mut lines = io::stdin().lines().map_while(Result::ok);
+    while asked.recv().is_ok() {
+        let arrival = lines.next().map_or(Arrival::NoMoreLines, Arrival::Line);
+        if to.send(arrival).is_err() {
             return;
         }
     }
-    let _ = to.send(Arrival::NoMoreLines);
 }
 
-fn read_socket(mut socket: TcpStream, to: &SyncSender<Arrival>) {
+fn read_socket(socket: &mut TcpStream, to: &SyncSender<Arrival>) {
     let mut buf = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = socket.read(&mut buf) {
         if to.send(Arrival::Bytes(buf[..n].to_vec())).is_err() {

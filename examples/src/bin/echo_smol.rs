@@ -63,7 +63,8 @@ async fn serve(
     socket.get_ref().set_nodelay(true)?;
     let mut session = Session::new(server);
     loop {
-        let now = server.now();
+        // Asked before the turn: of a stop that this does not see, the channel tells.
+        let (now, told) = (server.now(), server.is_stopping());
         let next = Scratch::with(|scratch| session.turn(&mut Std(socket), server, now, scratch))?;
         let ready = async {
             match next {
@@ -87,8 +88,7 @@ async fn serve(
             Ok(())
         };
         let stop = async {
-            if server.is_stopping() {
-                // It has been told.
+            if told {
                 smol::future::pending::<()>().await;
             }
             until_closed(stopped).await;

@@ -1,8 +1,8 @@
 //! An echo server straight on tokio: `cargo run --release --bin echo_tokio`.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,6 +31,11 @@ async fn run(options: &Options) -> io::Result<()> {
     socket.set_nodelay(true)?;
     socket.bind(options.address())?;
     let listener = socket.listen(4096)?;
+    // Polled once, it listens; whoever reads the announcement may interrupt us.
+    let mut stop = pin!(tokio::signal::ctrl_c());
+    if poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await {
+        return Ok(());
+    }
     Options::announce(listener.local_addr()?);
 
     let server = Server::new(options);
@@ -48,7 +53,7 @@ async fn run(options: &Options) -> io::Result<()> {
         }
     });
 
-    tokio::signal::ctrl_c().await?;
+    stop.await?;
     accepting.abort();
     world.server.stop();
     world.alarms.ring_all();
