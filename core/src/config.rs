@@ -33,8 +33,8 @@ pub struct Config {
     /// The longest frame accepted, in bytes of payload. Default: 16 MiB.
     pub max_frame_len: u64,
     /// How much of what the peer still sends after the end is read and dropped, in bytes, so that it
-    /// gets to read why. As long as the longest frame by default, 16 MiB: whoever is in the middle of
-    /// one sees it through before looking for an answer.
+    /// gets to read why. A peer in the middle of a frame sees it through before it looks for an answer:
+    /// this should be no less than the longest frame that honest peers send. Default: 16 MiB.
     pub max_linger_len: u64,
     /// The longest message accepted, in bytes, over all its fragments. Default: 64 MiB.
     pub max_message_len: u64,

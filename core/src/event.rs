@@ -15,7 +15,7 @@ use crate::{CloseFrame, Error};
 pub enum Event<'buf> {
     /// A piece of a message; only with [`Delivery::Chunks`](crate::Delivery::Chunks).
     Chunk(Chunk<'buf>),
-    /// The peer's Close, `None` if it had no body. It has been answered; no message follows.
+    /// The peer's Close, `None` if it had no body. By now both sides have sent one; nothing follows.
     Close(Option<CloseFrame<'buf>>),
     /// The connection was failed; a Close is in the output if one is due. Nothing follows.
     Fail(Error),

@@ -104,11 +104,15 @@ impl Output {
         self.compact();
     }
 
-    /// Moves what is unsent out and leaves this output empty, with its capacity.
+    /// Moves what is unsent out and leaves this output empty. It keeps its memory, unless there is so
+    /// much in it that moving it along is better than copying.
     ///
     /// For a driver that gathers in one output per thread: what the socket refuses becomes the
     /// connection's own.
     pub fn take_unsent(&mut self) -> Self {
+        if self.copied.len() - self.at > Self::KEPT_CAPACITY {
+            return mem::take(self);
+        }
         let unsent = Self {
             copied: self.copied[self.at..].to_vec(),
             at: 0,
@@ -116,6 +120,7 @@ impl Output {
             tail: mem::take(&mut self.tail),
             shared_len: mem::take(&mut self.shared_len),
         };
+        self.copied.clear();
         self.compact();
         unsent
     }
@@ -182,8 +187,8 @@ impl Output {
     /// Reuses the room of written bytes. The unsent ones are moved over them only when they are fewer,
     /// so that over time no more bytes are moved than are written.
     fn compact(&mut self) {
-        let live = self.copied.len() - self.at;
-        if live == 0 || self.shared.is_empty() && self.tail == 0 {
+        let live = self.copied.len().saturating_sub(self.at);
+        if live == 0 {
             self.copied.clear();
             self.at = 0;
             self.copied.shrink_to(Self::KEPT_CAPACITY);
@@ -289,6 +294,13 @@ mod tests {
         output.advance(2);
         assert_eq!(unsent(&output.take_unsent()), b"cdef");
         assert!(output.is_empty() && output.capacity() >= 100);
+
+        let (large, mut output) = (alloc::vec![7; Output::KEPT_CAPACITY + 1], Output::new());
+        output.put(&large);
+        let at = output.slices().next().map(<[u8]>::as_ptr);
+        let moved = output.take_unsent();
+        assert_eq!(moved.slices().next().map(<[u8]>::as_ptr), at, "not copied");
+        assert!(output.is_empty() && output.capacity() == 0);
     }
 
     /// 1 GiB goes through, and the slow peer always leaves one byte pending.

@@ -17,6 +17,8 @@ enum Part {
     Fragments(Kind, Vec<u8>, usize),
     Control(Opcode, Vec<u8>),
     Close(u16, String),
+    /// A binary message whose length takes more bytes than it needs.
+    LongLength(Vec<u8>),
     Raw(Vec<u8>),
 }
 
@@ -37,6 +39,7 @@ fn part() -> impl Strategy<Value = Part> {
         4 => (control, prop::collection::vec(any::<u8>(), 0..126))
             .prop_map(|(opcode, bytes)| Part::Control(opcode, bytes)),
         1 => (900..5100u16, "\\PC{0,20}").prop_map(|(code, reason)| Part::Close(code, reason)),
+        1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Part::LongLength),
         1 => prop::collection::vec(any::<u8>(), 1..20).prop_map(Part::Raw),
     ]
 }
@@ -62,6 +65,11 @@ fn stream(parts: &[Part], frame: Frame) -> Vec<u8> {
             Part::Close(code, reason) => {
                 let body = [&code.to_be_bytes(), reason.as_bytes()].concat();
                 bytes.extend(frame(Opcode::Close, true, &body));
+            }
+            Part::LongLength(payload) => {
+                let frame = frame(Opcode::Binary, true, payload);
+                bytes.extend([frame[0], frame[1] & 0x80 | 126, 0, frame[1] & 0x7F]);
+                bytes.extend(&frame[2..]);
             }
             Part::Raw(raw) => bytes.extend(raw),
         }
@@ -115,12 +123,17 @@ fn cuts() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just(vec![1]), prop::collection::vec(1..60usize, 1..40)]
 }
 
-fn small_limits() -> Config {
-    let mut config = Config::default();
-    config.max_frame_len = 300;
-    config.max_message_len = 350;
-    config.max_fragments = 9;
-    config
+fn config() -> impl Strategy<Value = Config> {
+    (any::<bool>(), any::<bool>()).prop_map(|(limited, lenient)| {
+        let mut config = Config::default();
+        config.accept_long_lengths = lenient;
+        if limited {
+            config.max_frame_len = 300;
+            config.max_message_len = 350;
+            config.max_fragments = 9;
+        }
+        config
+    })
 }
 
 proptest! {
@@ -130,7 +143,7 @@ proptest! {
     fn a_server_cannot_tell_how_its_input_was_cut(
         parts in prop::collection::vec(part(), 0..12),
         flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
-        limited in any::<bool>(),
+        config in config(),
         cuts in cuts(),
     ) {
         let mut bytes = stream(&parts, masked);
@@ -138,7 +151,6 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
         }
-        let config = if limited { small_limits() } else { Config::default() };
         let whole = run(server(&config), &bytes, &[usize::MAX]);
         prop_assert_eq!(run(server(&config), &bytes, &cuts), whole);
     }
@@ -147,6 +159,7 @@ proptest! {
     fn a_client_cannot_tell_how_its_input_was_cut(
         parts in prop::collection::vec(part(), 0..12),
         flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
+        config in config(),
         cuts in cuts(),
     ) {
         let mut bytes = stream(&parts, plain);
@@ -154,17 +167,17 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
         }
-        let whole = run(client(&Config::default()), &bytes, &[usize::MAX]);
-        prop_assert_eq!(run(client(&Config::default()), &bytes, &cuts), whole);
+        let whole = run(client(&config), &bytes, &[usize::MAX]);
+        prop_assert_eq!(run(client(&config), &bytes, &cuts), whole);
     }
 
     /// Chunks are cut where the input is, but they tell the same messages.
     #[test]
     fn chunks_join_to_the_same_messages(
         parts in prop::collection::vec(part(), 0..12),
+        mut config in config(),
         cuts in cuts(),
     ) {
-        let mut config = Config::default();
         config.delivery = Delivery::Chunks;
         let bytes = stream(&parts, masked);
         let run = |piece: &[usize]| {

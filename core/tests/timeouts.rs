@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use support::{End, Keys, MASK, Seen, client, masked, plain, server, server_at};
+use support::{End, Keys, MASK, Seen, client, masked, plain, server, server_at, text};
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
     Client, ClientConnection, CloseCode, Config, Error, Input, Outcome, Output, Role,
@@ -524,4 +524,18 @@ proptest! {
             }
         }
     }
+}
+
+/// What was heard in the millisecond of the ping came before it.
+#[test]
+fn a_ping_right_behind_a_message_is_still_to_be_answered() {
+    let mut config = Config::default();
+    config.ping_interval = Some(Duration::ZERO);
+    config.pong_timeout = Duration::from_secs(20);
+    let mut end = server(&config);
+    assert_eq!(end.receive(&masked(Opcode::Text, true, b"hi")), [text("hi")]);
+    assert_eq!(end.wait(Duration::ZERO), None);
+    assert_eq!(end.sent(), [(Opcode::Ping, true, vec![])]);
+    assert_eq!(end.wait(Duration::from_millis(19_999)), None);
+    assert_eq!(end.wait(Duration::from_millis(1)), Some(Seen::Fail(Error::PongTimeout)));
 }

@@ -7,7 +7,7 @@ use wsforge_core::{Timestamp, Wheel};
 
 /// Wakes tasks when their deadlines come, or all of them at once.
 ///
-/// One timer for all connections: a deadline costs 24 bytes here, where a timer of the runtime's own
+/// One timer for all connections: a connection costs 32 bytes here, where a timer of the runtime's own
 /// would cost a hundred and more.
 #[derive(Debug)]
 pub struct Alarms(Mutex<Inner>);
@@ -32,13 +32,20 @@ impl Alarms {
         self.lock().tasks.insert(task)
     }
 
+    /// Says that a task is woken in another way from now on.
+    pub fn replace(&self, key: usize, task: Waker) {
+        let mut inner = self.lock();
+        let old = inner.tasks.get_mut(key).map(|known| std::mem::replace(known, task));
+        drop((inner, old));
+    }
+
     /// Removes a task. Its alarms may still ring, for whoever gets its key.
     pub fn remove(&self, key: usize) {
         let task = self.lock().tasks.try_remove(key);
         drop(task);
     }
 
-    /// Wakes the task at `at`, or a tick later.
+    /// Wakes the task at `at`, or up to two ticks later.
     pub fn set(&self, key: usize, at: Timestamp) {
         self.lock().wheel.insert(key, at);
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,6 @@ use wsforge_core::handshake::{
     Answer, Connect, ConnectRequest, Invalid, Limits, Refused, ResponseError,
 };
 use wsforge_core::{ClientConnection, Config, Input, Output, Timestamp};
-
-/// How long the server may take for each step of the handshake.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a refusal's body is read.
 const MAX_BODY_LEN: u64 = 64 * 1024;
@@ -22,7 +19,7 @@ pub type Keys = fn() -> [u8; 4];
 /// An open connection of a blocking client.
 #[derive(Debug)]
 pub struct Connected {
-    /// The socket; without a read timeout.
+    /// The socket; it waits without limit.
     pub socket: TcpStream,
     /// The connection.
     pub conn: ClientConnection<Keys>,
@@ -78,7 +75,8 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Connects to a `ws://` URL and blocks until the server has answered.
+/// Connects to a `ws://` URL and blocks until the server has answered, at most for `timeout` once its
+/// name has been looked up.
 ///
 /// # Errors
 ///
@@ -87,6 +85,7 @@ pub fn connect(
     url: &str,
     subprotocols: &[&str],
     headers: &[(&str, &[u8])],
+    timeout: Duration,
     config: Config,
 ) -> Result<Connected, ConnectError> {
     let url = Url::parse(url).map_err(|why| ConnectError::Url(why.to_string()))?;
@@ -109,27 +108,56 @@ pub fn connect(
     let mut output = Output::new();
     let connect = Connect::start(&request, key, Limits::default(), &mut output)
         .map_err(ConnectError::Invalid)?;
-    let socket = url
-        .socket_addrs(|| None)
-        .and_then(|addresses| TcpStream::connect(&addresses[..]))
-        .and_then(|mut socket| {
-            socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(TIMEOUT))?;
-            output.write_to(|slices| socket.write_vectored(slices))?;
-            Ok(socket)
+    let addresses = url.socket_addrs(|| None).map_err(ConnectError::Io)?;
+    let deadline = Instant::now() + timeout;
+    let mut socket = dial(&addresses, deadline).map_err(ConnectError::Io)?;
+    output.write_to(|slices| socket.write_vectored(slices)).map_err(ConnectError::Io)?;
+    read_answer(socket, connect, deadline, config)
+}
+
+/// Connects to the first address that answers.
+fn dial(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut result = Err(ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        result = left(deadline).and_then(|left| TcpStream::connect_timeout(address, left));
+        if result.is_ok() {
+            break;
+        }
+    }
+    let socket = result?;
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(left(deadline)?))?;
+    Ok(socket)
+}
+
+/// The time until `deadline`.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// A socket that reads until a deadline, however slowly its bytes come.
+struct Until<'a>(&'a mut TcpStream, Instant);
+
+impl Read for Until<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.set_read_timeout(Some(left(self.1)?))?;
+        self.0.read(buf).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+            _ => error,
         })
-        .map_err(ConnectError::Io)?;
-    read_answer(socket, connect, config)
+    }
 }
 
 fn read_answer(
     mut socket: TcpStream,
     mut connect: Connect,
+    deadline: Instant,
     config: Config,
 ) -> Result<Connected, ConnectError> {
     let (mut buf, epoch) = (vec![0; 16 * 1024], Instant::now());
     loop {
-        let n = socket.read(&mut buf).map_err(ConnectError::Io)?;
+        let n = Until(&mut socket, deadline).read(&mut buf).map_err(ConnectError::Io)?;
         if n == 0 {
             return Err(ConnectError::Io(ErrorKind::UnexpectedEof.into()));
         }
@@ -141,12 +169,15 @@ fn read_answer(
                 let subprotocol = accepted.subprotocol().map(Into::into);
                 let conn = accepted.open(random_key as Keys, Arc::new(config));
                 let early = input.remaining().to_vec();
-                socket.set_read_timeout(None).map_err(ConnectError::Io)?;
+                socket
+                    .set_read_timeout(None)
+                    .and_then(|()| socket.set_write_timeout(None))
+                    .map_err(ConnectError::Io)?;
                 return Ok(Connected { socket, conn, early, subprotocol, epoch });
             }
             Some(Answer::Refused(refused)) => {
                 let status = format!("{} {}", refused.status(), refused.reason());
-                let body = read_body(&mut socket, &refused);
+                let body = read_body(Until(&mut socket, deadline), &refused);
                 return Err(ConnectError::Refused { status, body });
             }
         }
@@ -154,7 +185,7 @@ fn read_answer(
 }
 
 /// The body of a refusal, as much of it as people read.
-fn read_body(socket: &mut TcpStream, refused: &Refused<'_>) -> String {
+fn read_body(socket: Until<'_>, refused: &Refused<'_>) -> String {
     let length = refused.header("Content-Length").and_then(|length| str::from_utf8(length).ok());
     let length = length.and_then(|length| length.parse().ok()).unwrap_or(MAX_BODY_LEN);
     let mut body = refused.body().to_vec();

@@ -22,6 +22,8 @@ impl Server {
         let mut config = Config::default();
         config.max_frame_len = options.max_message;
         config.max_message_len = options.max_message;
+        // Who sends a message that is just too long gets to read that.
+        config.max_linger_len = config.max_linger_len.max(2 * options.max_message);
         config.idle_timeout = Some(Duration::from_secs(options.idle_timeout));
         Self {
             config: Arc::new(config),

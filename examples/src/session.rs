@@ -1,4 +1,5 @@
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 
 use wsforge_core::frame::{Header, MAX_HEADER_LEN};
 use wsforge_core::handshake::{Accept, Opening, Reject, Request, RequestError, Response};
@@ -11,6 +12,9 @@ use crate::{Scratch, Server};
 /// A socket as a session sees it; one that would block, or has waited long enough, says so with
 /// [`ErrorKind::WouldBlock`].
 pub trait Socket {
+    /// Reads before it is somebody else's turn.
+    const READS_PER_TURN: usize = 16;
+
     /// Reads what is there; 0 at the end.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
 
@@ -66,9 +70,6 @@ struct Parked {
 /// costs less than a system call of their own.
 const IN_PLACE: usize = 1024;
 
-/// Reads before others get their turn.
-const READS_PER_TURN: usize = 16;
-
 impl Session {
     /// Waits for a request.
     pub fn new(server: &Server) -> Self {
@@ -87,18 +88,23 @@ impl Session {
     /// # Errors
     ///
     /// The socket failed, or the peer took too long to read: close it.
-    pub fn turn(
+    pub fn turn<S: Socket>(
         &mut self,
-        socket: &mut impl Socket,
+        socket: &mut S,
         server: &Server,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> io::Result<Next> {
-        if let Some(backlog) = self.backlog.take() {
-            scratch.output = *backlog;
+        // A backlog takes the thread's place for the turn; nothing of it is copied.
+        let mut backlog = self.backlog.take();
+        if let Some(backlog) = &mut backlog {
+            mem::swap(&mut **backlog, &mut scratch.output);
         }
         let next = self.work(socket, server, now, scratch);
-        if !scratch.output.is_empty() {
+        if let Some(mut backlog) = backlog {
+            mem::swap(&mut *backlog, &mut scratch.output);
+            self.backlog = (!backlog.is_empty()).then_some(backlog);
+        } else if !scratch.output.is_empty() {
             self.backlog = Some(Box::new(scratch.output.take_unsent()));
         }
         next
@@ -113,9 +119,9 @@ impl Session {
         [self.deadline, conn].into_iter().flatten().min()
     }
 
-    fn work(
+    fn work<S: Socket>(
         &mut self,
-        socket: &mut impl Socket,
+        socket: &mut S,
         server: &Server,
         mut now: Timestamp,
         Scratch { buf, output }: &mut Scratch,
@@ -129,7 +135,7 @@ impl Session {
             }
         }
         self.handle_timeout(server, now, output)?;
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..S::READS_PER_TURN {
             // A peer that does not read is not read from: what it owes us stays bounded.
             if !self.write(socket, server, now, output)? {
                 return Ok(Next::Write);
@@ -149,12 +155,16 @@ impl Session {
             match socket.read(buf) {
                 Ok(0) => match &mut self.phase {
                     Phase::Opening(_) => return Ok(Next::End),
-                    Phase::Open(conn) => drop(conn.handle_eof()),
+                    Phase::Open(conn) => {
+                        let _ = conn.handle_eof();
+                    }
                 },
                 Ok(n) => {
                     // Where reading waits, it is later now.
                     now = server.now();
-                    self.receive(&mut buf[..n], socket, server, now, output)?;
+                    // A socket that claims more than there is room for is no socket.
+                    let bytes = buf.get_mut(..n).ok_or(ErrorKind::InvalidData)?;
+                    self.receive(bytes, socket, server, now, output)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Read),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -170,25 +180,22 @@ impl Session {
         now: Timestamp,
         output: &mut Output,
     ) -> io::Result<()> {
-        let late = self.deadline.is_some_and(|deadline| deadline <= now);
         match &mut self.phase {
-            Phase::Opening(_) if late => {
+            Phase::Opening(_) if self.deadline.is_some_and(|deadline| deadline <= now) => {
                 let slow = Reject { status: 408, headers: &[], body: b"too slow" };
                 slow.write(output).expect("a valid answer");
                 let refused = ServerConnection::refused(server.config.clone(), now);
                 self.phase = Phase::Open(refused);
                 self.deadline = None;
             }
-            Phase::Open(_) if late => return Err(ErrorKind::TimedOut.into()),
-            Phase::Opening(_) => {}
             Phase::Open(conn) if conn.wants_shutdown() != Some(Shutdown::Both) => {
-                drop(conn.handle_timeout(now, output));
+                let _ = conn.handle_timeout(now, output);
                 // No time is left, not even for what is still to be written.
                 if conn.wants_shutdown() == Some(Shutdown::Both) {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }
-            Phase::Open(_) => {}
+            Phase::Opening(_) | Phase::Open(_) => {}
         }
         Ok(())
     }
@@ -210,14 +217,20 @@ impl Session {
         if done {
             self.deadline = None;
             conn.resume(now);
-        } else {
-            // While we do not read, its pongs cannot arrive.
-            conn.pause(now);
-            if output.len() < before || self.deadline.is_none() {
-                self.deadline = Some(now + server.write_timeout);
-            }
+            return Ok(true);
         }
-        Ok(done)
+        // While we do not read, its pongs cannot arrive.
+        conn.pause(now);
+        match self.deadline {
+            // Judged only now: the socket may have taken something since it last said so.
+            Some(deadline) if output.len() == before => {
+                if deadline <= now {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+            }
+            _ => self.deadline = Some(now + server.write_timeout),
+        }
+        Ok(false)
     }
 
     fn receive(
@@ -342,4 +355,114 @@ fn answer(request: &Request<'_>, server: &Server, output: &mut Output) -> Option
     };
     request.reject(&page, output).expect("a valid answer");
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use clap::Parser;
+    use wsforge_core::mask;
+
+    use super::*;
+    use crate::Options;
+
+    /// A socket in memory.
+    #[derive(Default)]
+    struct Memory {
+        input: VecDeque<Vec<u8>>,
+        /// How much more it takes.
+        room: usize,
+        taken: usize,
+        /// What it claims beyond what it reads.
+        lie: usize,
+    }
+
+    impl Socket for Memory {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.input.pop_front().ok_or(ErrorKind::WouldBlock)?;
+            buf[..bytes.len()].copy_from_slice(&bytes);
+            Ok(bytes.len() + self.lie)
+        }
+
+        fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let taken = offered.min(self.room);
+            self.room -= taken;
+            self.taken += taken;
+            if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LEN: usize = 300_000;
+
+    /// A client that asks for an echo of `LEN` bytes and has read nothing yet.
+    fn blocked(write_timeout: &str) -> (Session, Memory, Server, Scratch) {
+        let options = ["echo", "--write-timeout", write_timeout, "--idle-timeout", "1000"];
+        let server = Server::new(&Options::parse_from(options));
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let mut bytes = [0; MAX_HEADER_LEN];
+        let opcode = wsforge_core::frame::Opcode::Binary;
+        let header =
+            Header { fin: true, rsv1: false, opcode, mask: Some([1, 2, 3, 4]), len: LEN as u64 };
+        let head_len = header.encode(&mut bytes);
+        let mut frame = bytes[..head_len].to_vec();
+        frame.resize(head_len + LEN, 7);
+        mask::apply(&mut frame[head_len..], [1, 2, 3, 4]);
+
+        let (session, scratch) = (Session::new(&server), Scratch::default());
+        let socket = Memory { input: [head.into(), frame].into(), room: 1000, ..Memory::default() };
+        (session, socket, server, scratch)
+    }
+
+    #[test]
+    fn a_backlog_stays_where_it_is_until_it_is_written() {
+        let (mut session, mut socket, server, mut scratch) = blocked("10");
+        let now = server.now();
+        let next = session.turn(&mut socket, &server, now, &mut scratch).unwrap();
+        assert_eq!(next, Next::Write);
+        let place = |session: &Session| {
+            let backlog = session.backlog.as_deref().unwrap();
+            backlog.slices().map(|slice| slice.as_ptr_range().end).collect::<Vec<_>>()
+        };
+        let before = place(&session);
+        for _ in 0..100 {
+            socket.room = 10;
+            let next = session.turn(&mut socket, &server, now, &mut scratch).unwrap();
+            assert_eq!((next, place(&session)), (Next::Write, before.clone()));
+            assert!(scratch.output.is_empty());
+        }
+        socket.room = usize::MAX;
+        let next = session.turn(&mut socket, &server, now, &mut scratch).unwrap();
+        assert_eq!((next, session.backlog.is_none()), (Next::Read, true));
+        assert!(socket.taken > LEN);
+    }
+
+    #[test]
+    fn a_peer_that_reads_slowly_is_not_cut_off_but_one_that_stops_is() {
+        let (mut session, mut socket, server, mut scratch) = blocked("10");
+        let mut now = server.now();
+        let mut turn = |socket: &mut Memory, now| session.turn(socket, &server, now, &mut scratch);
+        assert_eq!(turn(&mut socket, now).unwrap(), Next::Write);
+        for _ in 0..10 {
+            now = now + server.write_timeout;
+            socket.room = 1;
+            assert_eq!(turn(&mut socket, now).unwrap(), Next::Write);
+        }
+        now = now + server.write_timeout;
+        assert_eq!(turn(&mut socket, now).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_socket_that_lies_about_its_length_is_an_error() {
+        let (mut session, mut socket, server, mut scratch) = blocked("10");
+        socket.lie = 1 << 30;
+        let error = session.turn(&mut socket, &server, server.now(), &mut scratch).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+    }
 }

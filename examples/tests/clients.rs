@@ -5,6 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use support::{BLOCKED, Finished, Peer, Process, Server, http, masked, plain, plain_close};
@@ -41,6 +42,20 @@ fn run_against(answer: &[u8]) -> Finished {
     peer.send(answer);
     peer.half_close();
     client.finish()
+}
+
+/// However slowly its bytes come: each of them comes in time.
+#[test]
+fn a_server_that_never_finishes_its_answer_is_given_up() {
+    let (listener, address) = listen();
+    let client = Process::start(CLIENT, &[&format!("ws://{address}/"), "--timeout", "1"]);
+    let (mut server, _) = listener.accept().expect("a client");
+    thread::spawn(move || {
+        while server.write_all(b"H").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert_eq!(client.finish(), failed(3, "cannot connect: timed out"));
 }
 
 /// What a client leaves that has printed nothing.

@@ -123,6 +123,7 @@ impl<R: Role> Connection<R> {
     /// anything may be called; look at the output's length there and write it when it is above
     /// [`Config::high_water`].
     #[inline]
+    #[must_use = "an event may be a message"]
     pub fn next_event<'buf>(
         &mut self,
         input: &mut Input<'buf>,
@@ -147,6 +148,7 @@ impl<R: Role> Connection<R> {
     /// Tells that the transport has ended, or has failed: nothing will arrive any more.
     ///
     /// Gives [`Event::Fail`] if no Close had arrived.
+    #[must_use = "the event tells a torn connection from a closed one"]
     pub fn handle_eof(&mut self) -> Option<Event<'static>> {
         let torn = matches!(self.stage, Stage::Open | Stage::Closing);
         self.end(Stage::Over);
@@ -181,6 +183,7 @@ impl<R: Role> Connection<R> {
 
     /// Does what is due: sends a ping, or gives up waiting. Call it at
     /// [`next_timeout`](Self::next_timeout) or later; earlier calls do nothing.
+    #[must_use = "the event tells that the connection has failed"]
     pub fn handle_timeout(
         &mut self,
         now: Timestamp,
@@ -206,8 +209,8 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called next. Changes with every call;
-    /// reading it costs nothing.
+    /// When [`handle_timeout`](Self::handle_timeout) should be called next. May change with every
+    /// call; reading it costs nothing.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.timers.next()
     }

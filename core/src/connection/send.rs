@@ -1,3 +1,6 @@
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::{Connection, Stage};
@@ -23,6 +26,18 @@ impl<'a> From<&'a [u8]> for Body<'a> {
 impl<'a, const N: usize> From<&'a [u8; N]> for Body<'a> {
     fn from(bytes: &'a [u8; N]) -> Self {
         Self::Copy(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Body<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::Copy(bytes)
+    }
+}
+
+impl<'a> From<&'a String> for Body<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Copy(text.as_bytes())
     }
 }
 

@@ -106,9 +106,9 @@ impl Timers {
                 self.wait_for_pong(config, now);
                 Some(Expired::Ping)
             }
-            // Silent since the ping, which was sent `pong_timeout` before the deadline.
-            Due::Pong if self.heard + config.pong_timeout < self.at => Some(Expired::Pong),
-            Due::Idle | Due::Ping | Due::Pong => {
+            // An answer would have moved the deadline.
+            Due::Pong => Some(Expired::Pong),
+            Due::Idle | Due::Ping => {
                 self.wait_for_silence(config);
                 None
             }

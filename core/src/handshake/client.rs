@@ -7,6 +7,7 @@ use super::fields::{Fields, check_header, token};
 use super::head::{Head, HeadError};
 use super::host::is_host;
 use super::key::{self, AcceptValue};
+use super::response::write_headers;
 use super::{Invalid, Limits, MAX_HEADERS, ResponseError};
 use crate::{Client, ClientConnection, Config, Input, KeySource, Output, Timestamp};
 
@@ -90,12 +91,7 @@ impl<'a> ConnectRequest<'a> {
                 output.put(element.as_bytes());
             }
         }
-        for (name, value) in self.headers {
-            output.put(b"\r\n");
-            output.put(name.as_bytes());
-            output.put(b": ");
-            output.put(value);
-        }
+        write_headers(self.headers, output);
         output.put(b"\r\n\r\n");
     }
 }

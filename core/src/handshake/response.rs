@@ -142,7 +142,7 @@ impl RequestError {
     }
 }
 
-fn write_headers(headers: &[(&str, &[u8])], output: &mut Output) {
+pub(super) fn write_headers(headers: &[(&str, &[u8])], output: &mut Output) {
     for (name, value) in headers {
         output.put(b"\r\n");
         output.put(name.as_bytes());

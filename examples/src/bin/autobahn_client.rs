@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use clap::Parser;
 use examples::connect;
@@ -36,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn talk(url: &str, mut echo: impl FnMut(&Message<'_>) -> bool) -> Result<(), Box<dyn Error>> {
     let mut config = Config::default();
     config.max_frame_len = config.max_message_len;
-    let mut peer = connect(url, &[], &[], config)?;
+    let mut peer = connect(url, &[], &[], Duration::from_secs(10), config)?;
     let (mut output, mut buf) = (Output::new(), vec![0; 256 * 1024]);
     let mut n = peer.early.len();
     buf[..n].copy_from_slice(&peer.early);
@@ -59,7 +60,7 @@ fn talk(url: &str, mut echo: impl FnMut(&Message<'_>) -> bool) -> Result<(), Box
         }
         n = peer.socket.read(&mut buf).unwrap_or(0);
         if n == 0 {
-            drop(peer.conn.handle_eof());
+            let _ = peer.conn.handle_eof();
         }
     }
 }

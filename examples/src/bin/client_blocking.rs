@@ -29,6 +29,9 @@ struct Arguments {
     /// A subprotocol to offer; may be repeated, the best first.
     #[arg(long = "subprotocol", value_name = "NAME")]
     subprotocols: Vec<String>,
+    /// Seconds that the server has to answer the handshake.
+    #[arg(long, default_value_t = 10)]
+    timeout: u64,
 }
 
 fn header(text: &str) -> Result<(String, String), &'static str> {
@@ -41,7 +44,9 @@ fn main() -> ExitCode {
     let headers: Vec<(&str, &[u8])> =
         arguments.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
     let subprotocols: Vec<&str> = arguments.subprotocols.iter().map(|name| &**name).collect();
-    let connected = match connect(&arguments.url, &subprotocols, &headers, Config::default()) {
+    let timeout = Duration::from_secs(arguments.timeout);
+    let config = Config::default();
+    let connected = match connect(&arguments.url, &subprotocols, &headers, timeout, config) {
         Ok(connected) => connected,
         Err(error) => {
             eprintln!("{error}");
@@ -126,7 +131,7 @@ fn talk(mut peer: Connected) -> io::Result<Option<Outcome>> {
             Ok(Arrival::Eof) => peer.conn.handle_eof().iter().for_each(show),
             Ok(Arrival::Line(line)) => {
                 wants_line = true;
-                if let Err(error) = peer.conn.send(Kind::Text, &*line, &mut output) {
+                if let Err(error) = peer.conn.send(Kind::Text, &line, &mut output) {
                     eprintln!("not sent: {error}");
                 }
             }
@@ -158,7 +163,6 @@ fn show(event: &Event<'_>) {
     match event {
         Event::Message(Message::Text(text)) => println!("{text}"),
         Event::Message(Message::Binary(bytes)) => println!("{} bytes", bytes.len()),
-        // The reason is the server's: it must not reach the terminal as it is.
         Event::Close(Some(close)) => eprintln!("closed: {} {:?}", close.code, close.reason),
         Event::Close(None) => eprintln!("closed"),
         Event::Fail(error) => eprintln!("failed: {error}"),

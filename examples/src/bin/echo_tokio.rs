@@ -1,14 +1,15 @@
 //! An echo server straight on tokio: `cargo run --release --bin echo_tokio`.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use clap::Parser;
 use examples::{Alarms, Next, Options, Scratch, Server, Session, Socket};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{interval, sleep};
@@ -72,7 +73,7 @@ async fn accept(listener: TcpListener, world: Arc<World>) {
                 let alarm = Timestamp::from_millis(u64::MAX);
                 // Boxed, the future leaves the runtime's part of a task at its smallest.
                 let world = world.clone();
-                tokio::spawn(Box::new(Peer { socket, session, world, key: None, alarm }));
+                tokio::spawn(Box::new(Peer { socket, session, world, known: None, alarm }));
             }
             Err(error) => {
                 // Out of descriptors: connections that end give some back.
@@ -88,8 +89,8 @@ struct Peer {
     socket: TcpStream,
     session: Session,
     world: Arc<World>,
-    /// Under which it is known to the alarms.
-    key: Option<usize>,
+    /// Under which key it is known to the alarms, and how they wake it.
+    known: Option<(usize, Waker)>,
     /// When they wake it.
     alarm: Timestamp,
 }
@@ -101,7 +102,14 @@ impl Future for Peer {
         let this = &mut *self;
         let World { server, alarms } = &*this.world;
         let now = server.now();
-        let key = *this.key.get_or_insert_with(|| alarms.add(cx.waker().clone()));
+        let (key, waker) = this.known.get_or_insert_with(|| {
+            let waker = cx.waker().clone();
+            (alarms.add(waker.clone()), waker)
+        });
+        if !waker.will_wake(cx.waker()) {
+            waker.clone_from(cx.waker());
+            alarms.replace(*key, waker.clone());
+        }
         let socket = &mut Polled { socket: &mut this.socket, cx };
         match Scratch::with(|scratch| this.session.turn(socket, server, now, scratch)) {
             // The socket has been asked, and wakes us.
@@ -117,7 +125,7 @@ impl Future for Peer {
             && at < this.alarm
         {
             this.alarm = at;
-            alarms.set(key, at);
+            alarms.set(*key, at);
         }
         Poll::Pending
     }
@@ -125,8 +133,8 @@ impl Future for Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.world.alarms.remove(key);
+        if let Some((key, _)) = &self.known {
+            self.world.alarms.remove(*key);
         }
     }
 }
@@ -146,10 +154,16 @@ impl Socket for Polled<'_, '_> {
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = Pin::new(&mut *self.socket);
-        unless_pending(match slices {
+        let polled = match slices {
             [slice] => socket.poll_write(self.cx, slice),
             _ => socket.poll_write_vectored(self.cx, slices),
-        })
+        };
+        match polled {
+            // It is called writable only when much of its buffer is free, but takes less as well: a
+            // slow peer is to be judged by what it reads.
+            Poll::Pending => (&*SockRef::from(&*self.socket)).write_vectored(slices),
+            Poll::Ready(written) => written,
+        }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
