@@ -142,6 +142,28 @@ mod tests {
         }
     }
 
+    /// RFC 6455 section 7.4.1, and the registry for those above 1011.
+    #[test]
+    fn the_named_codes_have_their_numbers() {
+        let named = [
+            (CloseCode::NORMAL, 1000),
+            (CloseCode::GOING_AWAY, 1001),
+            (CloseCode::PROTOCOL, 1002),
+            (CloseCode::UNSUPPORTED, 1003),
+            (CloseCode::INVALID_DATA, 1007),
+            (CloseCode::POLICY, 1008),
+            (CloseCode::TOO_BIG, 1009),
+            (CloseCode::EXTENSION_MISSING, 1010),
+            (CloseCode::INTERNAL, 1011),
+            (CloseCode::RESTART, 1012),
+            (CloseCode::TRY_AGAIN_LATER, 1013),
+            (CloseCode::BAD_GATEWAY, 1014),
+        ];
+        for (code, number) in named {
+            assert_eq!((code.get(), CloseCode::new(number)), (number, Some(code)));
+        }
+    }
+
     #[test]
     fn an_outcome_has_the_code_of_section_7_1_5() {
         let closed = |code| Outcome::Closed { code, initiator: Initiator::Peer };

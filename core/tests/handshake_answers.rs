@@ -285,3 +285,24 @@ fn an_upgrade_can_be_answered_when_its_request_is_gone() {
     assert_eq!(event, Some(text("hi")));
     assert_eq!(conn.state(), State::Open);
 }
+
+/// RFC 6455 sections 4.2.2 and 10.2: where a handshake comes from is for the driver to judge, before
+/// anything is answered.
+#[test]
+fn a_handshake_from_another_origin_can_be_refused() {
+    for (origin, status) in [("http://server.example.com", "101"), ("http://evil.example", "403")] {
+        let mut bytes = request("", &[&format!("Origin: {origin}")]);
+        let (mut output, mut accept) = (Output::new(), Accept::default());
+        let mut input = Input::new(&mut bytes, AT);
+        let Opening::Request(request) = accept.receive(&mut input, &mut output) else { panic!() };
+        let own = format!("http://{}", request.host());
+        if request.header("origin") == Some(own.as_bytes()) {
+            request.accept(&Response::default(), config(), &mut output).unwrap();
+        } else {
+            let forbidden = Reject { status: 403, headers: &[], body: b"" };
+            request.reject(&forbidden, &mut output).unwrap();
+        }
+        let answer = String::from_utf8(taken(&mut output)).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
