@@ -9,6 +9,8 @@ extern crate std;
 
 pub mod handshake;
 
+pub mod hub;
+
 mod connection;
 pub use connection::{Body, ClientConnection, Connection, ServerConnection, Shutdown, State};
 

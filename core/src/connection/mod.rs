@@ -2,6 +2,7 @@ use alloc::sync::Arc;
 
 use crate::event::Control;
 use crate::frame::{MAX_CONTROL_LEN, Opcode};
+use crate::hub::Variant;
 use crate::{
     Chunk, Client, CloseCode, CloseFrame, Config, Error, Event, Initiator, Input, KeySource, Kind,
     Message, Outcome, Output, Payload, Role, Server, Text, Timestamp, mask,
@@ -237,6 +238,11 @@ impl<R: Role> Connection<R> {
     /// [refused](Self::refused), as it never opened.
     pub const fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// The encoding of broadcasts that this peer takes.
+    pub const fn variant(&self) -> Variant {
+        Variant::Plain
     }
 
     /// The endpoint's settings.
