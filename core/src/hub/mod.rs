@@ -1,8 +1,4 @@
-//! The fan-out: who is connected, who listens to what, and who gets a message.
-//!
-//! Pure data, without a lock, a socket or a wake-up. A [`Hub`] plans ([`Hub::plan`]) which members get a
-//! message; whoever executes the plan encodes the message once ([`SharedFrame`]) and puts it into each
-//! member's [`Mailbox`], behind whatever lock and by whatever wake-up the event loop has.
+#![doc = include_str!("../../docs/fan_out.md")]
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
