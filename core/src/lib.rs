@@ -12,7 +12,9 @@ pub mod handshake;
 pub mod hub;
 
 mod connection;
-pub use connection::{Body, ClientConnection, Connection, ServerConnection, Shutdown, State};
+pub use connection::{
+    Body, ClientConnection, Connection, SendThroughError, ServerConnection, Shutdown, State,
+};
 
 mod input;
 pub use input::Input;

@@ -1,6 +1,7 @@
 use alloc::vec::Vec;
+use core::iter;
+use core::mem;
 use core::time::Duration;
-use core::{iter, mem};
 
 use crate::Timestamp;
 

@@ -1,10 +1,10 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 
-use wsforge_core::frame::{Header, MAX_HEADER_LEN};
 use wsforge_core::handshake::{Accept, Opening, Reject, Request, RequestError, Response};
 use wsforge_core::{
-    CloseCode, Event, Input, Message, Output, ServerConnection, Shutdown, State, Timestamp,
+    CloseCode, Event, Input, Message, Output, SendThroughError, ServerConnection, Shutdown,
+    Timestamp,
 };
 
 use crate::{Scratch, Server};
@@ -68,7 +68,7 @@ struct Parked {
 
 /// Messages from this length on are offered to the socket before they are copied. Below, copying
 /// costs less than a system call of their own.
-const IN_PLACE: usize = 1024;
+const SEND_THROUGH: usize = 1024;
 
 impl Session {
     /// Waits for a request.
@@ -314,30 +314,26 @@ fn echo(
     socket: &mut impl Socket,
     output: &mut Output,
 ) -> io::Result<()> {
-    let body = message.as_bytes();
-    if body.len() < IN_PLACE || !output.is_empty() || conn.state() != State::Open {
+    let (kind, body) = (message.kind(), message.as_bytes());
+    if body.len() < SEND_THROUGH {
         // This fails only when we are closing, and then nobody waits for an echo.
-        let _ = conn.send(message.kind(), body, output);
+        let _ = conn.send(kind, body, output);
         return Ok(());
     }
-    let header = Header {
-        fin: true,
-        rsv1: false,
-        opcode: message.kind().into(),
-        mask: None,
-        len: body.len() as u64,
-    };
-    let mut head = [0; MAX_HEADER_LEN];
-    let head_len = header.encode(&mut head);
-    let head = &head[..head_len];
-    let written = match socket.write(&[IoSlice::new(head), IoSlice::new(body)]) {
-        Ok(written) => written,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-        Err(error) => return Err(error),
-    };
-    output.put(&head[written.min(head_len)..]);
-    output.put(&body[written.saturating_sub(head_len)..]);
-    Ok(())
+    let sent = conn.send_through(kind, body, output, |[head, body]| {
+        match socket.write(&[IoSlice::new(head), IoSlice::new(body)]) {
+            Err(error) if would_block(&error) => Ok(0),
+            written => written,
+        }
+    });
+    match sent {
+        Ok(()) | Err(SendThroughError::Send(_)) => Ok(()),
+        Err(SendThroughError::Write(error)) => Err(error),
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// Answers a request: an upgrade with a connection, a browser with a page.
@@ -362,6 +358,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use clap::Parser;
+    use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
     use wsforge_core::mask;
 
     use super::*;
@@ -407,7 +404,7 @@ mod tests {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         let mut bytes = [0; MAX_HEADER_LEN];
-        let opcode = wsforge_core::frame::Opcode::Binary;
+        let opcode = Opcode::Binary;
         let header =
             Header { fin: true, rsv1: false, opcode, mask: Some([1, 2, 3, 4]), len: LEN as u64 };
         let head_len = header.encode(&mut bytes);

@@ -14,6 +14,9 @@ use receive::{Receiver, Step};
 mod send;
 pub use send::Body;
 
+mod send_through;
+pub use send_through::SendThroughError;
+
 mod short;
 use short::ShortFrame;
 

@@ -70,10 +70,7 @@ impl<R: Role> Connection<R> {
         body: impl Into<Body<'a>>,
         output: &mut Output,
     ) -> Result<(), SendError> {
-        self.check_open()?;
-        if self.sending.is_some() {
-            return Err(SendError::FragmentInProgress);
-        }
+        self.check_between_messages()?;
         self.frame(true, kind.into(), body.into(), output);
         Ok(())
     }
@@ -137,6 +134,13 @@ impl<R: Role> Connection<R> {
         }
         self.frame(true, opcode, payload.into(), output);
         Ok(())
+    }
+
+    /// Whether a message may begin.
+    #[inline]
+    pub(super) fn check_between_messages(&self) -> Result<(), SendError> {
+        self.check_open()?;
+        if self.sending.is_some() { Err(SendError::FragmentInProgress) } else { Ok(()) }
     }
 
     #[inline]
