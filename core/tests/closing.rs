@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{
-    End, Keys, MASK, Pair, Seen, client, close, masked, masked_close, plain, server, text,
+    End, Frame, Keys, MASK, Pair, Seen, client, close, closed, masked, masked_close, plain, server,
+    stand, text,
 };
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
@@ -14,18 +15,7 @@ use wsforge_core::{
     Output, Role, SendError, ServerConnection, Shutdown, State, Timestamp,
 };
 
-type Frame = fn(Opcode, bool, &[u8]) -> Vec<u8>;
-
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-fn closed(code: u16, initiator: Initiator) -> Option<Outcome> {
-    Some(Outcome::Closed { code: CloseCode::new(code), initiator })
-}
-
-/// State, what to do with the transport, outcome.
-fn stand<R: Role>(end: &End<R>) -> (State, Option<Shutdown>, Option<Outcome>) {
-    (end.conn.state(), end.conn.wants_shutdown(), end.conn.outcome())
-}
 
 fn close_body(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()

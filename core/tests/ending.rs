@@ -5,25 +5,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{End, Seen, client, masked, masked_close, plain, server, text};
+use support::{End, Frame, Seen, client, closed, masked, masked_close, plain, server, stand, text};
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
     CloseCode, Config, Error, Initiator, Kind, Outcome, Output, Role, SendError, ServerConnection,
     Shutdown, State, Timestamp,
 };
 
-type Frame = fn(Opcode, bool, &[u8]) -> Vec<u8>;
-
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-fn closed(code: u16, initiator: Initiator) -> Option<Outcome> {
-    Some(Outcome::Closed { code: CloseCode::new(code), initiator })
-}
-
-/// State, what to do with the transport, outcome.
-fn stand<R: Role>(end: &End<R>) -> (State, Option<Shutdown>, Option<Outcome>) {
-    (end.conn.state(), end.conn.wants_shutdown(), end.conn.outcome())
-}
 
 /// What a server can be sent that fails the connection, and the code that says so.
 fn offences() -> Vec<(Vec<u8>, Error, u16)> {

@@ -4,7 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{End, Seen, client, masked, masked_close, plain, server};
+use support::{End, Frame, Seen, client, masked, masked_close, plain, server};
 use wsforge_core::frame::Opcode;
 use wsforge_core::{Config, Delivery, Kind, Role};
 
@@ -43,8 +43,6 @@ fn part() -> impl Strategy<Value = Part> {
         1 => prop::collection::vec(any::<u8>(), 1..20).prop_map(Part::Raw),
     ]
 }
-
-type Frame = fn(Opcode, bool, &[u8]) -> Vec<u8>;
 
 fn stream(parts: &[Part], frame: Frame) -> Vec<u8> {
     let mut bytes = Vec::new();

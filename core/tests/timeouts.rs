@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use support::{End, Keys, MASK, Seen, client, masked, plain, server, server_at, text};
+use support::{End, Seen, client, client_at, masked, plain, server, server_at, text};
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
-    Client, ClientConnection, CloseCode, Config, Error, Input, Outcome, Output, Role,
-    ServerConnection, Shutdown, State, Timestamp, Wheel,
+    CloseCode, Config, Error, Input, Outcome, Output, Role, ServerConnection, Shutdown, State,
+    Timestamp, Wheel,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -21,12 +21,6 @@ const fn ms(ms: u64) -> Duration {
 
 /// When connections begin: with the clock, before 32 bits of milliseconds run over, and late.
 const STARTS: [u64; 5] = [0, 1, (1 << 32) - 35_000, (1 << 32) - 1, u64::MAX - 86_400_000];
-
-fn client_at(config: &Config, now: Timestamp) -> End<Client<Keys>> {
-    let keys: Keys = || MASK;
-    let conn = ClientConnection::after_handshake(keys, Arc::new(config.clone()), now);
-    End { conn, output: Output::new(), now }
-}
 
 fn config(ping: Option<u64>, pong: u64, idle: Option<u64>) -> Config {
     let mut config = Config::default();

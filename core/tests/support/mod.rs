@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::{
-    Client, ClientConnection, CloseCode, Config, Connection, Error, Event, Input, Kind, Message,
-    Output, Role, Server, ServerConnection, Timestamp, mask,
+    Client, ClientConnection, CloseCode, Config, Connection, Error, Event, Initiator, Input, Kind,
+    Message, Outcome, Output, Role, Server, ServerConnection, Shutdown, State, Timestamp, mask,
 };
 
 pub const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 pub type Keys = fn() -> [u8; 4];
+
+/// [`masked`] or [`plain`].
+pub type Frame = fn(Opcode, bool, &[u8]) -> Vec<u8>;
 
 /// An event with all its fields, to keep and to compare.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +62,16 @@ pub fn close(code: u16, reason: &str) -> Seen {
     Seen::Close(Some((code, reason.into())))
 }
 
+/// An outcome with the peer's Close.
+pub fn closed(code: u16, initiator: Initiator) -> Option<Outcome> {
+    Some(Outcome::Closed { code: CloseCode::new(code), initiator })
+}
+
+/// State, what to do with the transport, outcome.
+pub fn stand<R: Role>(end: &End<R>) -> (State, Option<Shutdown>, Option<Outcome>) {
+    (end.conn.state(), end.conn.wants_shutdown(), end.conn.outcome())
+}
+
 /// One end of a connection, driven by hand.
 pub struct End<R> {
     pub conn: Connection<R>,
@@ -76,9 +89,13 @@ pub fn server_at(config: &Config, now: Timestamp) -> End<Server> {
 }
 
 pub fn client(config: &Config) -> End<Client<Keys>> {
+    client_at(config, Timestamp::ZERO)
+}
+
+pub fn client_at(config: &Config, now: Timestamp) -> End<Client<Keys>> {
     let keys: Keys = || MASK;
-    let conn = ClientConnection::after_handshake(keys, Arc::new(config.clone()), Timestamp::ZERO);
-    End { conn, output: Output::new(), now: Timestamp::ZERO }
+    let conn = ClientConnection::after_handshake(keys, Arc::new(config.clone()), now);
+    End { conn, output: Output::new(), now }
 }
 
 impl<R: Role> End<R> {
