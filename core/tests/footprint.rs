@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
+use bytes::BufMut;
 use wsforge_core::frame::{Header, Opcode};
 use wsforge_core::handshake::{Accept, Opening, Response, Upgrade};
 use wsforge_core::{
@@ -160,5 +161,79 @@ fn assembling_allocates_in_proportion() {
         });
         assert!(info.bytes_total <= 13 * len as u64 / 4, "{len}: {info:?}");
         assert_eq!(info.bytes_current, 0, "{info:?}");
+    }
+}
+
+/// What is read into a message's own memory is the message, where it was read, and memory still
+/// follows what has come.
+#[test]
+fn a_direct_read_is_not_copied() {
+    const LEN: usize = 3 * 1024 * 1024;
+    let (mut conn, mut output) = (server(), Output::new());
+    let bytes = frame(Opcode::Binary, true, &vec![9; LEN]);
+    let (start, mut rest) = bytes.split_at(20_000);
+    assert_eq!(echo(&mut conn, &mut output, &mut start.to_vec(), usize::MAX), 0);
+    let (mut place, mut message) = (None, None);
+    let info = measure(|| {
+        while message.is_none() {
+            let Some(mut buf) = conn.direct_buf() else { break };
+            let room = buf.remaining_mut().min(rest.len());
+            assert!(room <= 64 * 1024 && buf.get_ref().capacity() <= 2 * LEN);
+            buf.put_slice(&rest[..room]);
+            rest = &rest[room..];
+            place = Some(buf.get_ref().as_ptr());
+            message = conn.direct_filled(Timestamp::ZERO);
+        }
+    });
+    // The last few bytes are too few to be lent memory for.
+    let mut rest = rest.to_vec();
+    let mut input = Input::new(&mut rest, Timestamp::ZERO);
+    let message = message.or_else(|| conn.next_event(&mut input, &mut output));
+    let Some(Event::Message(message)) = message else { panic!("no message") };
+    assert_eq!(message.as_bytes(), vec![9; LEN]);
+    assert_eq!(Some(message.as_bytes().as_ptr()), place);
+    assert!(info.count_total < 10, "{info:?}");
+}
+
+/// Only what a driver reads into the memory that it is lent counts, whatever else it does to it.
+#[test]
+fn lent_memory_can_be_misused_but_not_broken() {
+    let bytes = frame(Opcode::Binary, true, &[9; 100_000]);
+    for misuse in 0..4 {
+        let (mut conn, mut output) = (server(), Output::new());
+        assert!(conn.direct_buf().is_none(), "nothing has come");
+        assert!(conn.direct_filled(Timestamp::ZERO).is_none(), "nothing was lent");
+        assert_eq!(echo(&mut conn, &mut output, &mut bytes[..30_000].to_vec(), usize::MAX), 0);
+        let mut rest = bytes[30_000..].to_vec();
+        let events = match misuse {
+            // More than the frame has: the rest is no part of the message.
+            0 => {
+                let memory = conn.direct_buf().unwrap().into_inner();
+                memory.extend_from_slice(&rest);
+                memory.extend_from_slice(b"too much");
+                usize::from(conn.direct_filled(Timestamp::ZERO).is_some())
+            }
+            // What had come is gone; it is the driver's loss.
+            1 => {
+                conn.direct_buf().unwrap().into_inner().clear();
+                assert!(conn.direct_filled(Timestamp::ZERO).is_none());
+                echo(&mut conn, &mut output, &mut rest, usize::MAX)
+            }
+            // Lent and not used.
+            2 => {
+                assert!(conn.direct_buf().is_some());
+                let events = echo(&mut conn, &mut output, &mut rest, 7_000);
+                assert!(conn.direct_filled(Timestamp::ZERO).is_none());
+                events
+            }
+            // Said to be filled twice.
+            _ => {
+                conn.direct_buf().unwrap().put_slice(&rest[..50_000]);
+                assert!(conn.direct_filled(Timestamp::ZERO).is_none());
+                assert!(conn.direct_filled(Timestamp::ZERO).is_none());
+                echo(&mut conn, &mut output, &mut rest[50_000..], usize::MAX)
+            }
+        };
+        assert_eq!(events, 1, "{misuse}");
     }
 }

@@ -3,10 +3,11 @@
 
 mod support;
 
+use bytes::BufMut;
 use proptest::prelude::*;
 use support::{End, Frame, Seen, client, masked, masked_close, plain, server};
 use wsforge_core::frame::Opcode;
-use wsforge_core::{Config, Delivery, Kind, Role};
+use wsforge_core::{Config, Delivery, Kind, Outcome, Role, State};
 
 const TEXT: &str = "añ✓𝄞é漢字 and plain ASCII that is longer than a word 𝄞𝄞";
 
@@ -75,14 +76,42 @@ fn stream(parts: &[Part], frame: Frame) -> Vec<u8> {
     bytes
 }
 
-/// Everything that can be seen of an end that was fed `bytes` in the given pieces.
-fn run<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug {
+/// Everything that can be seen of an end: events, output, and how it stands before and after the end.
+type Trace = (Vec<Seen>, Vec<u8>, (State, Option<Outcome>), Option<Outcome>);
+
+/// What is seen of an end that was fed `bytes` in the given pieces.
+fn run<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
     let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
     while !rest.is_empty() {
         let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
         let (piece, behind) = rest.split_at(len);
         seen.extend(end.receive(piece));
         rest = behind;
+    }
+    let before = (end.conn.state(), end.conn.outcome());
+    seen.extend(end.eof());
+    (seen, end.written(), before, end.conn.outcome())
+}
+
+/// The same, with a driver that reads the rest of large messages straight into their memory.
+fn run_directly<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
+    let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let taken = match end.conn.direct_buf() {
+            Some(mut buf) => {
+                let len = len.min(buf.remaining_mut());
+                assert!(len <= 64 * 1024);
+                buf.put_slice(&rest[..len]);
+                seen.extend(end.conn.direct_filled(end.now).map(Seen::from));
+                len
+            }
+            None => {
+                seen.extend(end.receive(&rest[..len]));
+                len
+            }
+        };
+        rest = &rest[taken..];
     }
     let before = (end.conn.state(), end.conn.outcome());
     seen.extend(end.eof());
@@ -193,6 +222,33 @@ proptest! {
             (seen, end.written())
         };
         prop_assert_eq!(run(&cuts), run(&[usize::MAX]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Reading into a message's own memory changes nothing, whatever stands around the message.
+    #[test]
+    fn a_direct_read_cannot_be_told_from_another(
+        before in prop::collection::vec(part(), 0..4),
+        sizes in prop::collection::vec(10_000..200_000usize, 1..4),
+        fragments in 30_000..100_000usize,
+        after in prop::collection::vec(part(), 0..4),
+        cuts in prop::collection::vec(1..90_000usize, 1..20),
+    ) {
+        let large = sizes.iter().map(|len| {
+            let payload = (0..*len).map(|i| i as u8).collect();
+            Part::Fragments(Kind::Binary, payload, fragments)
+        });
+        let parts: Vec<Part> = before.into_iter().chain(large).chain(after).collect();
+        let config = Config::default();
+        let bytes = stream(&parts, masked);
+        let whole = run(server(&config), &bytes, &[usize::MAX]);
+        prop_assert!(run_directly(server(&config), &bytes, &cuts) == whole);
+        let bytes = stream(&parts, plain);
+        let whole = run(client(&config), &bytes, &[usize::MAX]);
+        prop_assert!(run_directly(client(&config), &bytes, &cuts) == whole);
     }
 }
 

@@ -1,4 +1,7 @@
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::buf::Limit;
 
 use crate::event::Control;
 use crate::frame::{MAX_CONTROL_LEN, Opcode};
@@ -147,6 +150,25 @@ impl<R: Role> Connection<R> {
             return None;
         }
         self.next_event_by_steps(input, output)
+    }
+
+    /// Memory to read the rest of a large binary message into: its bytes are then copied no more.
+    ///
+    /// Ask before reading. There is some, at most 64 KiB at a time, if at least 16 KiB of a frame are
+    /// missing whose start has been kept, and it ends where the frame does. Read into it, once, and call
+    /// [`direct_filled`](Self::direct_filled).
+    pub fn direct_buf(&mut self) -> Option<Limit<&mut Vec<u8>>> {
+        self.receiver.direct_buf()
+    }
+
+    /// Takes what was read into [`direct_buf`](Self::direct_buf), and gives the message if that was its
+    /// end.
+    #[must_use = "the event is a message"]
+    pub fn direct_filled(&mut self, now: Timestamp) -> Option<Event<'static>> {
+        self.timers.received(&self.config, now);
+        let Step::BinaryOwned(bytes) = self.receiver.direct_filled() else { return None };
+        self.update_plain();
+        Some(Event::Message(Message::Binary(Payload::Owned(bytes))))
     }
 
     /// Tells that the transport has ended, or has failed: nothing will arrive any more.

@@ -4,6 +4,9 @@ use alloc::vec::Vec;
 use core::mem;
 use core::ops::Range;
 
+use bytes::BufMut;
+use bytes::buf::Limit;
+
 use crate::frame::{Header, MAX_HEADER_LEN, Opcode};
 use crate::utf8::{NotUtf8, Validator};
 use crate::{Config, Delivery, Error, Kind, mask};
@@ -26,6 +29,12 @@ pub(super) struct Receiver {
     /// The message that has begun and not ended.
     message: Option<Kind>,
 }
+
+/// Less than this is not worth a read of its own: it comes with what follows it.
+const MIN_LENT: u64 = 16 * 1024;
+
+/// The most memory that is lent beyond what has arrived: claims alone get no more.
+const MAX_LENT: u64 = 64 * 1024;
 
 #[derive(Debug)]
 enum Phase {
@@ -52,6 +61,8 @@ struct Partial {
     binary: Vec<u8>,
     text: String,
     control: Vec<u8>,
+    /// The length of `binary` when the driver was last lent the memory behind it.
+    lent: Option<usize>,
 }
 
 /// What a step found. Ranges are of the slice it was given.
@@ -122,6 +133,48 @@ impl Receiver {
         }
         self.phase = Phase::Payload { left: len, key: mask, opcode, fin };
         self.payload(buf, at, config)
+    }
+
+    /// Memory to read the rest of a large binary message into, see
+    /// [`Connection::direct_buf`](super::Connection::direct_buf).
+    pub(super) fn direct_buf(&mut self) -> Option<Limit<&mut Vec<u8>>> {
+        let Phase::Payload { left, opcode, .. } = &self.phase else { return None };
+        let (Some(partial), Some(Kind::Binary)) = (&mut self.partial, self.message) else {
+            return None;
+        };
+        if opcode.is_control() || *left < MIN_LENT {
+            return None;
+        }
+        let room = (*left).min(MAX_LENT) as usize;
+        partial.binary.reserve(room);
+        partial.lent = Some(partial.binary.len());
+        Some((&mut partial.binary).limit(room))
+    }
+
+    /// Takes what the driver has read into that memory.
+    pub(super) fn direct_filled(&mut self) -> Step {
+        let Phase::Payload { left, key, fin, .. } = &mut self.phase else { return Step::More };
+        let Some(partial) = &mut self.partial else { return Step::More };
+        let Some(lent) = partial.lent.take() else { return Step::More };
+        // A limit can be taken off by whoever holds it.
+        let most = lent.saturating_add(usize::try_from(*left).unwrap_or(usize::MAX));
+        partial.binary.truncate(most);
+        let piece = partial.binary.get_mut(lent..).unwrap_or_default();
+        if let Some(key) = key {
+            mask::apply(piece, *key);
+            *key = mask::advance(*key, piece.len());
+        }
+        *left -= piece.len() as u64;
+        if *left > 0 {
+            return Step::More;
+        }
+        let fin = *fin;
+        self.phase = Phase::HEADER;
+        if !fin {
+            return Step::Continue;
+        }
+        self.message = None;
+        Step::BinaryOwned(self.partial.take().map_or_else(Vec::new, |partial| partial.binary))
     }
 
     /// Drops all that comes from now on; after `left` bytes it is [exhausted](Self::is_exhausted).
@@ -266,6 +319,7 @@ impl Receiver {
             None if piece.is_empty() && !last => return Ok(Step::Continue),
             partial => partial.unwrap_or_default(),
         };
+        partial.lent = None;
         match kind {
             Kind::Binary => {
                 let binary = &mut partial.binary;
