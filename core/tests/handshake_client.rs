@@ -190,7 +190,7 @@ fn an_answer_is_known_however_it_is_spelled() {
 fn a_101_that_does_not_fit_the_request_is_refused() {
     let (accept, other) =
         (format!("Sec-WebSocket-Accept: {ACCEPT}"), "HSmrc0sMlYUkAGmm5OPpG2HaGWk=");
-    let cases: [(&str, &[&str], ResponseError); 25] = [
+    let cases: [(&str, &[&str], ResponseError); 27] = [
         ("Upgrade", &[], ResponseError::BadUpgrade),
         ("Upgrade", &["Upgrade:"], ResponseError::BadUpgrade),
         ("Upgrade", &["Upgrade: h2c"], ResponseError::BadUpgrade),
@@ -219,6 +219,8 @@ fn a_101_that_does_not_fit_the_request_is_refused() {
         ("HTTP/1.1", &["HTTP/2.0 101 Switching Protocols"], ResponseError::UnsupportedHttpVersion),
         ("HTTP/1.1", &["HTTP/1.1 1O1 Switching Protocols"], ResponseError::BadResponse),
         ("HTTP/1.1", &["HTTP/1.1 10 Switching Protocols"], ResponseError::BadResponse),
+        ("HTTP/1.1", &["HTTP/1.1 050 Switching Protocols"], ResponseError::BadResponse),
+        ("HTTP/1.1", &["HTTP/1.0 050 Switching Protocols"], ResponseError::BadResponse),
         ("HTTP/1.1", &["HTTP/1.1  101 Switching Protocols"], ResponseError::BadResponse),
     ];
     for (name, lines, error) in cases {

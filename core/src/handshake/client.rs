@@ -248,7 +248,7 @@ pub struct Refused<'a> {
 }
 
 impl<'a> Refused<'a> {
-    /// The status, such as 404.
+    /// The status, such as 404: whatever the server gave, if it is 200 or above.
     pub const fn status(&self) -> u16 {
         self.status
     }
@@ -286,10 +286,11 @@ fn parse(head: &[u8]) -> Result<(u16, &str), ResponseError> {
     }
     match (response.version, response.code) {
         // An old server may refuse in its own version; only a 101 must be HTTP/1.1.
-        (Some(1), Some(code)) | (Some(0), Some(code @ 200..)) => {
+        (Some(1), Some(code @ 100..)) | (Some(0), Some(code @ 200..)) => {
             Ok((code, response.reason.unwrap_or_default()))
         }
+        // RFC 9110 section 15: there is no status below 100.
+        (None, _) | (_, None | Some(..100)) => Err(ResponseError::BadResponse),
         (Some(_), _) => Err(ResponseError::UnsupportedHttpVersion),
-        (None, _) => Err(ResponseError::BadResponse),
     }
 }

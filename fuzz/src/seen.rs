@@ -1,0 +1,68 @@
+use wsforge_core::frame::{Header, Opcode};
+use wsforge_core::{Error, Event, Kind, Message, mask};
+
+/// An event with all its fields, to keep and to compare.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Seen {
+    Binary(Vec<u8>),
+    Chunk { kind: Kind, first: bool, last: bool, payload: Vec<u8> },
+    Close(Option<(u16, String)>),
+    Fail(Error),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Text(String),
+}
+
+impl From<Event<'_>> for Seen {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Chunk(chunk) => Self::Chunk {
+                kind: chunk.kind,
+                first: chunk.first,
+                last: chunk.last,
+                payload: chunk.payload.to_vec(),
+            },
+            Event::Close(close) => {
+                Self::Close(close.map(|close| (close.code.get(), close.reason.into_string())))
+            }
+            Event::Fail(error) => Self::Fail(error),
+            Event::Message(Message::Binary(payload)) => Self::Binary(payload.into_vec()),
+            Event::Message(Message::Text(text)) => {
+                // A string that is not UTF-8 would be undefined behaviour rather than a panic.
+                assert!(str::from_utf8(text.as_bytes()).is_ok(), "a text is UTF-8");
+                Self::Text(text.into_string())
+            }
+            Event::Ping(payload) => Self::Ping(payload.to_vec()),
+            Event::Pong(payload) => Self::Pong(payload.to_vec()),
+            event => panic!("an event that the fuzz targets do not know: {event:?}"),
+        }
+    }
+}
+
+/// A frame that was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Frame {
+    pub(crate) opcode: Opcode,
+    pub(crate) fin: bool,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Takes apart what an endpoint has written: whole frames in their shortest form, masked by a client
+/// and by nobody else.
+pub(crate) fn frames(mut bytes: &[u8], masked: bool) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let (header, len) = Header::parse(bytes).expect("valid").expect("whole");
+        assert_eq!(header.encoded_len(), len, "the shortest form");
+        assert_eq!(header.mask.is_some(), masked);
+        assert!(!header.rsv1);
+        let (payload, rest) = bytes[len..].split_at(header.len as usize);
+        let mut payload = payload.to_vec();
+        if let Some(key) = header.mask {
+            mask::apply(&mut payload, key);
+        }
+        frames.push(Frame { opcode: header.opcode, fin: header.fin, payload });
+        bytes = rest;
+    }
+    frames
+}

@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+
+use wsforge_core::{
+    ClientConnection, Config, Connection, Delivery, Input, Output, Role, ServerConnection,
+    Timestamp,
+};
+
+use crate::Source;
+use crate::seen::Seen;
+use crate::stream::part;
+
+/// However a stream is cut into reads, events and output are the same.
+pub fn splits(data: &[u8]) {
+    let mut source = Source::new(data);
+    let flags = source.u8();
+    let is = |bit: u8| flags >> bit & 1 != 0;
+    let mut config = Config::default();
+    config.accept_long_lengths = is(0);
+    config.delivery = if is(1) { Delivery::Chunks } else { Delivery::Messages };
+    if is(2) {
+        config.max_frame_len = 300;
+        config.max_message_len = 350;
+        config.max_fragments = 9;
+    }
+    let cuts: Vec<_> = (0..=flags >> 4).map(|_| usize::from(source.u8()).max(1)).collect();
+    let mut bytes = Vec::new();
+    // No more than is quickly done.
+    while !source.is_empty() && bytes.len() < 1 << 17 {
+        part(&mut source, !is(3), &mut bytes);
+    }
+    let config = Arc::new(config);
+    if is(3) {
+        let keys: fn() -> [u8; 4] = || [1, 2, 3, 4];
+        let end = || ClientConnection::after_handshake(keys, config.clone(), Timestamp::ZERO);
+        assert_eq!(run(end(), &bytes, &cuts), run(end(), &bytes, &[bytes.len()]));
+    } else {
+        let end = || ServerConnection::after_handshake(config.clone(), Timestamp::ZERO);
+        assert_eq!(run(end(), &bytes, &cuts), run(end(), &bytes, &[bytes.len()]));
+    }
+}
+
+/// Everything that can be seen of an end that was fed `bytes` in the given pieces.
+fn run<R: Role>(
+    mut conn: Connection<R>,
+    bytes: &[u8],
+    cuts: &[usize],
+) -> impl PartialEq + fmt::Debug + use<R> {
+    let (mut bytes, mut cuts) = (bytes.to_vec(), cuts.iter().cycle());
+    let (mut rest, mut seen, mut output) = (&mut bytes[..], Vec::new(), Output::new());
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (piece, behind) = rest.split_at_mut(len);
+        let mut input = Input::new(piece, Timestamp::ZERO);
+        while let Some(event) = conn.next_event(&mut input, &mut output) {
+            seen.push(event.into());
+        }
+        assert!(input.is_empty());
+        rest = behind;
+    }
+    let before = (conn.state(), conn.outcome());
+    seen.extend(conn.handle_eof().map(Seen::from));
+    let written: Vec<u8> = output.slices().flatten().copied().collect();
+    (join_chunks(seen), written, before, conn.outcome())
+}
+
+/// Joins the chunks of a message, so that where it was cut cannot be seen. How much is delivered of a
+/// message before its end is found missing or bad depends on the cuts, so that is left out.
+fn join_chunks(seen: Vec<Seen>) -> Vec<Seen> {
+    let mut joined: Vec<Seen> = Vec::new();
+    let mut begun: Option<usize> = None;
+    for event in seen {
+        match (event, begun) {
+            (Seen::Chunk { kind, first: false, last, payload }, Some(at)) => {
+                let Seen::Chunk { kind: known, last: ends, payload: whole, .. } = &mut joined[at]
+                else {
+                    unreachable!("a chunk stands there")
+                };
+                assert_eq!(*known, kind);
+                *ends = last;
+                whole.extend(payload);
+                begun = (!last).then_some(at);
+            }
+            (event, _) => {
+                if let Seen::Chunk { first, last, .. } = event {
+                    assert!(first && begun.is_none(), "a message has one first chunk");
+                    begun = (!last).then_some(joined.len());
+                }
+                joined.push(event);
+            }
+        }
+    }
+    joined.retain(|event| !matches!(event, Seen::Chunk { last: false, .. }));
+    joined
+}
