@@ -75,7 +75,7 @@ impl Message<'_> {
     pub const fn is_borrowed(&self) -> bool {
         match self {
             Self::Binary(payload) => matches!(payload, Payload::Borrowed(_)),
-            Self::Text(text) => matches!(text.0, TextRepr::Borrowed(_)),
+            Self::Text(text) => !matches!(text.0, TextRepr::Owned(_)),
         }
     }
 }
@@ -130,10 +130,14 @@ impl PartialEq for Payload<'_> {
 
 impl Eq for Payload<'_> {}
 
-/// Text that the core has validated, once; it alone makes one. Derefs to [`str`].
+/// Text that the core has validated; it alone makes one. Derefs to [`str`]; who passes it on takes its
+/// [bytes](Self::as_bytes).
 pub struct Text<'buf>(TextRepr<'buf>);
 
 enum TextRepr<'buf> {
+    /// Known to be ASCII, which safe code cannot turn into a `&str` without looking again. Whoever
+    /// wants one pays for that; who passes bytes on does not.
+    Ascii(&'buf [u8]),
     Borrowed(&'buf str),
     Owned(String),
 }
@@ -143,13 +147,28 @@ impl<'buf> Text<'buf> {
         Self(TextRepr::Borrowed(text))
     }
 
+    pub(crate) const fn ascii(bytes: &'buf [u8]) -> Self {
+        Self(TextRepr::Ascii(bytes))
+    }
+
     pub(crate) const fn owned(text: String) -> Self {
         Self(TextRepr::Owned(text))
+    }
+
+    /// The text's bytes, the fastest way to it.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            TextRepr::Ascii(bytes) => bytes,
+            TextRepr::Borrowed(text) => text.as_bytes(),
+            TextRepr::Owned(text) => text.as_bytes(),
+        }
     }
 
     /// The text to keep: copied if it lies in the read buffer.
     pub fn into_string(self) -> String {
         match self.0 {
+            TextRepr::Ascii(_) => (*self).into(),
             TextRepr::Borrowed(text) => text.into(),
             TextRepr::Owned(text) => text,
         }
@@ -162,6 +181,7 @@ impl Deref for Text<'_> {
     #[inline]
     fn deref(&self) -> &str {
         match &self.0 {
+            TextRepr::Ascii(bytes) => str::from_utf8(bytes).unwrap_or_default(),
             TextRepr::Borrowed(text) => text,
             TextRepr::Owned(text) => text,
         }
@@ -288,7 +308,11 @@ mod tests {
 
     #[test]
     fn a_text_is_shown_as_text() {
-        assert_eq!(alloc::format!("{0} {0:?}", Text::borrowed("a\n")), "a\n \"a\\n\"");
+        for text in [Text::borrowed("a\n"), Text::ascii(b"a\n"), Text::owned("a\n".into())] {
+            assert_eq!(alloc::format!("{text} {text:?}"), "a\n \"a\\n\"");
+            assert_eq!((text.as_bytes(), text.len()), (&b"a\n"[..], 2));
+            assert_eq!(text.into_string(), "a\n");
+        }
     }
 
     #[test]

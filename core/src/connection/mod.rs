@@ -141,7 +141,13 @@ impl<R: Role> Connection<R> {
         {
             self.timers.heard(input.now());
             let payload = &mut input.take(frame.payload.end)[frame.payload.start..];
-            if !R::CLIENT {
+            if R::CLIENT {
+                // Servers do not mask.
+            } else if frame.kind == Kind::Text && payload.len() <= SHORT_TEXT {
+                if mask::apply_ascii(payload, frame.key) {
+                    return Some(Event::Message(Message::Text(Text::ascii(payload))));
+                }
+            } else {
                 mask::apply(payload, frame.key);
             }
             return Some(self.whole_message(frame.kind, payload, input, output));
@@ -445,6 +451,9 @@ impl<R: Role> Connection<R> {
             && ShortFrame::is_allowed(&self.config);
     }
 }
+
+/// Up to this length, texts are tested for ASCII while they are unmasked.
+const SHORT_TEXT: usize = 512;
 
 fn close_frame(payload: Control<'_>) -> Result<Option<CloseFrame<'_>>, Error> {
     let code = match *payload {
