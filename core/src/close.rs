@@ -81,7 +81,7 @@ impl fmt::Display for CloseCode {
 }
 
 /// What a Close frame says, RFC 6455 section 5.5.1.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CloseFrame<'buf> {
     /// Why the peer closes.
     pub code: CloseCode,

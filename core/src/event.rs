@@ -132,8 +132,10 @@ impl Eq for Payload<'_> {}
 
 /// Text that the core has validated; it alone makes one. Derefs to [`str`]; who passes it on takes its
 /// [bytes](Self::as_bytes).
+#[derive(Clone)]
 pub struct Text<'buf>(TextRepr<'buf>);
 
+#[derive(Clone)]
 enum TextRepr<'buf> {
     /// Known to be ASCII, which safe code cannot turn into a `&str` without looking again. Whoever
     /// wants one pays for that; who passes bytes on does not.
@@ -171,6 +173,15 @@ impl<'buf> Text<'buf> {
             TextRepr::Ascii(_) => (*self).into(),
             TextRepr::Borrowed(text) => text.into(),
             TextRepr::Owned(text) => text,
+        }
+    }
+
+    /// The text's bytes; those in the read buffer are owned by `own`.
+    pub(crate) fn into_bytes(self, own: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
+        match self.0 {
+            TextRepr::Ascii(bytes) => own(bytes),
+            TextRepr::Borrowed(text) => own(text.as_bytes()),
+            TextRepr::Owned(text) => text.into(),
         }
     }
 }
@@ -225,6 +236,14 @@ impl<'buf> Control<'buf> {
 
     pub(crate) const fn owned(bytes: Box<[u8]>) -> Self {
         Self(ControlRepr::Owned(bytes))
+    }
+
+    /// The bytes; those in the read buffer are owned by `own`.
+    pub(crate) fn into_bytes(self, own: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
+        match self.0 {
+            ControlRepr::Borrowed(bytes) => own(bytes),
+            ControlRepr::Owned(bytes) => bytes.into(),
+        }
     }
 
     /// What stands behind the first `skip` bytes, if it is UTF-8.

@@ -25,6 +25,9 @@ pub use output::Output;
 mod event;
 pub use event::{Chunk, Control, Event, Kind, Message, Payload, Text};
 
+mod owned;
+pub use owned::{OwnedChunk, OwnedEvent, OwnedMessage, Utf8Bytes};
+
 mod close;
 pub use close::{CloseCode, CloseFrame, Initiator, Outcome};
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use bytes::BufMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use wsforge_core::frame::{Header, Opcode};
 use wsforge_core::handshake::{Accept, Opening, Response, Upgrade};
 use wsforge_core::{
-    ClientConnection, Config, Event, Input, Output, ServerConnection, Timestamp, mask,
+    ClientConnection, Config, Event, Input, Kind, Output, OwnedEvent, OwnedMessage,
+    ServerConnection, Timestamp, mask,
 };
 
 fn server() -> ServerConnection {
@@ -162,6 +163,86 @@ fn assembling_allocates_in_proportion() {
         assert!(info.bytes_total <= 13 * len as u64 / 4, "{len}: {info:?}");
         assert_eq!(info.bytes_current, 0, "{info:?}");
     }
+}
+
+/// A message to keep is the read buffer's own bytes: after a first allocation, which makes the buffer
+/// shared, a read full of them costs none.
+#[test]
+fn an_owned_message_is_split_off_the_read_buffer() {
+    let (mut conn, mut output) = (server(), Output::with_capacity(64 * 1024));
+    let frames = [
+        frame(Opcode::Text, true, &[b'a'; 125]),
+        frame(Opcode::Ping, true, b"ping"),
+        frame(Opcode::Binary, true, &[7; 16 * 1024]),
+        frame(Opcode::Text, true, &[b'b'; 16 * 1024]),
+    ];
+    let mut input = BytesMut::from(&frames.concat().repeat(3)[..]);
+    let place = input.as_ptr_range();
+    let mut events = Vec::with_capacity(12);
+    let info = measure(|| {
+        while let Some(event) = conn.next_owned(&mut input, Timestamp::ZERO, &mut output) {
+            events.push(event);
+        }
+    });
+    assert_eq!((events.len(), input.len()), (12, 0));
+    assert_eq!(info.count_total, 1, "{info:?}");
+    for event in events {
+        let bytes = match event {
+            OwnedEvent::Message(message) => message.into_bytes(),
+            OwnedEvent::Ping(payload) => payload,
+            event => panic!("{event:?}"),
+        };
+        assert!(place.contains(&bytes.as_ptr()));
+    }
+}
+
+/// One that comes in pieces is put together once, and then kept as it is. An empty one keeps nothing
+/// of the read in memory.
+#[test]
+fn an_owned_message_in_pieces_is_copied_once() {
+    const LEN: usize = 100_000;
+    let (mut conn, mut output) = (server(), Output::new());
+    let bytes = frame(Opcode::Binary, true, &[7; LEN]);
+    let mut input = BytesMut::with_capacity(LEN);
+    let mut message = None;
+    let info = measure(|| {
+        for piece in bytes.chunks(60_000) {
+            input.extend_from_slice(piece);
+            message = conn.next_owned(&mut input, Timestamp::ZERO, &mut output);
+        }
+    });
+    let Some(OwnedEvent::Message(OwnedMessage::Binary(payload))) = message else { panic!() };
+    assert_eq!(payload, [7; LEN][..]);
+    // The message's memory for what came first and again for all of it, and what leads to it.
+    assert!(info.count_total <= 4 && info.bytes_total <= 13 * LEN as u64 / 4, "{info:?}");
+
+    let info = measure(|| {
+        input.extend_from_slice(&frame(Opcode::Text, true, b""));
+        let event = conn.next_owned(&mut input, Timestamp::ZERO, &mut output);
+        assert_eq!(event, Some(OwnedEvent::Message(OwnedMessage::Text("".into()))));
+    });
+    assert_eq!(info.count_current, 0, "{info:?}");
+}
+
+/// A message may be sent before all of it is there: no fragment waits for another, and shared ones are
+/// referred to.
+#[test]
+fn a_streamed_message_costs_what_its_fragments_cost() {
+    let (mut conn, mut output) = (server(), Output::with_capacity(64 * 1024));
+    let piece = [7; 4096];
+    let mut sent = 0;
+    let info = measure(|| {
+        for i in 0..1000 {
+            conn.send_fragment(Kind::Binary, &piece, i == 999, &mut output).unwrap();
+            sent += output.len();
+            output.advance(output.len());
+        }
+    });
+    assert_eq!((info.count_total, sent), (0, 1000 * (4 + 4096)), "{info:?}");
+
+    let shared = Bytes::from(vec![7; 4096]);
+    conn.send_fragment(Kind::Binary, shared.clone(), true, &mut output).unwrap();
+    assert!(output.slices().any(|slice| slice.as_ptr() == shared.as_ptr()));
 }
 
 /// What is read into a message's own memory is the message, where it was read, and memory still

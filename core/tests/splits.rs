@@ -3,11 +3,11 @@
 
 mod support;
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 use support::{End, Frame, Seen, client, masked, masked_close, plain, server};
 use wsforge_core::frame::Opcode;
-use wsforge_core::{Config, Delivery, Kind, Outcome, Role, State};
+use wsforge_core::{Config, Delivery, Kind, Outcome, OwnedEvent, Role, State};
 
 const TEXT: &str = "añ✓𝄞é漢字 and plain ASCII that is longer than a word 𝄞𝄞";
 
@@ -90,6 +90,26 @@ fn run<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
     }
     let before = (end.conn.state(), end.conn.outcome());
     seen.extend(end.eof());
+    (seen, end.written(), before, end.conn.outcome())
+}
+
+/// The same, with a driver that keeps what it gets until the end.
+fn run_owned<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
+    let (mut rest, mut cuts, mut kept) = (bytes, cuts.iter().cycle(), Vec::new());
+    let mut buffer = BytesMut::new();
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (piece, behind) = rest.split_at(len);
+        buffer.extend_from_slice(piece);
+        while let Some(event) = end.conn.next_owned(&mut buffer, end.now, &mut end.output) {
+            kept.push(event);
+        }
+        assert!(buffer.is_empty(), "no event, and yet not all bytes were used or kept");
+        rest = behind;
+    }
+    let before = (end.conn.state(), end.conn.outcome());
+    kept.extend(end.conn.handle_eof().map(OwnedEvent::from));
+    let seen = kept.into_iter().map(Seen::from).collect();
     (seen, end.written(), before, end.conn.outcome())
 }
 
@@ -179,7 +199,8 @@ proptest! {
             bytes[at] ^= 1 << bit;
         }
         let whole = run(server(&config), &bytes, &[usize::MAX]);
-        prop_assert_eq!(run(server(&config), &bytes, &cuts), whole);
+        prop_assert_eq!(&run(server(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(run_owned(server(&config), &bytes, &cuts), whole);
     }
 
     #[test]
@@ -195,7 +216,8 @@ proptest! {
             bytes[at] ^= 1 << bit;
         }
         let whole = run(client(&config), &bytes, &[usize::MAX]);
-        prop_assert_eq!(run(client(&config), &bytes, &cuts), whole);
+        prop_assert_eq!(&run(client(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(run_owned(client(&config), &bytes, &cuts), whole);
     }
 
     /// Chunks are cut where the input is, but they tell the same messages.
@@ -207,21 +229,16 @@ proptest! {
     ) {
         config.delivery = Delivery::Chunks;
         let bytes = stream(&parts, masked);
-        let run = |piece: &[usize]| {
-            let (mut end, mut rest, mut cuts) = (server(&config), &bytes[..], piece.iter().cycle());
-            let mut seen = Vec::new();
-            while !rest.is_empty() {
-                let len = rest.len().min(*cuts.next().unwrap());
-                seen.extend(end.receive(&rest[..len]));
-                rest = &rest[len..];
-            }
+        let joined = |(seen, written, before, outcome): Trace| {
             let mut seen = join_chunks(seen);
             // How much of a message is delivered before its end is found missing or bad depends on
             // the cuts.
             seen.retain(|event| !matches!(event, Seen::Chunk { last: false, .. }));
-            (seen, end.written())
+            (seen, written, before, outcome)
         };
-        prop_assert_eq!(run(&cuts), run(&[usize::MAX]));
+        let whole = joined(run(server(&config), &bytes, &[usize::MAX]));
+        prop_assert_eq!(&joined(run(server(&config), &bytes, &cuts)), &whole);
+        prop_assert_eq!(joined(run_owned(server(&config), &bytes, &cuts)), whole);
     }
 }
 

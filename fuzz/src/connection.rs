@@ -1,10 +1,12 @@
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
-    ClientConnection, CloseCode, Config, Connection, Delivery, Initiator, Input, Kind, Outcome,
-    Output, Role, SendError, ServerConnection, Shutdown, State, Timestamp,
+    ClientConnection, CloseCode, Config, Connection, Delivery, Initiator, Input, KeySource, Kind,
+    Outcome, Output, Role, SendError, SendThroughError, ServerConnection, Shutdown, State,
+    Timestamp,
 };
 
 use crate::Source;
@@ -50,7 +52,10 @@ fn config(source: &mut Source<'_>) -> Config {
     config
 }
 
-fn run<R: Role>(conn: Connection<R>, mut source: Source<'_>) {
+fn run<R: Role>(conn: Connection<R>, mut source: Source<'_>)
+where
+    Connection<R>: Through,
+{
     let mut driver = Driver {
         conn,
         output: Output::new(),
@@ -94,7 +99,55 @@ struct Driver<R> {
     last: (u8, u8),
 }
 
-impl<R: Role> Driver<R> {
+/// Sending through a writer, which each role does in its own way.
+trait Through {
+    /// Sends `body` through a writer that takes up to `room` bytes, which are appended to `written`.
+    fn through(
+        &mut self,
+        kind: Kind,
+        body: &mut [u8],
+        output: &mut Output,
+        room: usize,
+        written: &mut Vec<u8>,
+    ) -> Result<(), SendThroughError<Infallible>>;
+}
+
+impl Through for ServerConnection {
+    fn through(
+        &mut self,
+        kind: Kind,
+        body: &mut [u8],
+        output: &mut Output,
+        room: usize,
+        written: &mut Vec<u8>,
+    ) -> Result<(), SendThroughError<Infallible>> {
+        self.send_through(kind, body, output, |slices| Ok(take(slices, room, written)))
+    }
+}
+
+impl<K: KeySource> Through for ClientConnection<K> {
+    fn through(
+        &mut self,
+        kind: Kind,
+        body: &mut [u8],
+        output: &mut Output,
+        room: usize,
+        written: &mut Vec<u8>,
+    ) -> Result<(), SendThroughError<Infallible>> {
+        self.send_in_place(kind, body, output, |slices| Ok(take(slices, room, written)))
+    }
+}
+
+fn take(slices: [&[u8]; 2], room: usize, written: &mut Vec<u8>) -> usize {
+    let before = written.len();
+    written.extend(slices.concat().iter().take(room));
+    written.len() - before
+}
+
+impl<R: Role> Driver<R>
+where
+    Connection<R>: Through,
+{
     fn turn(&mut self, source: &mut Source<'_>) {
         let op = source.u8();
         match op % 8 {
@@ -241,8 +294,19 @@ impl<R: Role> Driver<R> {
                     assert_eq!(self.conn.wants_shutdown(), Some(Shutdown::Both));
                 }
             }
-            13 => {
-                self.write(usize::from(source.u8()));
+            13 => self.write(usize::from(source.u8())),
+            14 => {
+                let body = vec![b'd'; usize::from(source.u8()) << (op & 7)];
+                let room = usize::from(source.u16());
+                let (output, written) = (&mut self.output, &mut self.written);
+                let result = self.conn.through(kind, &mut body.clone(), output, room, written);
+                let result = result.map_err(|error| match error {
+                    SendThroughError::Send(error) => error,
+                    SendThroughError::Write(never) => match never {},
+                });
+                if sent(result, self.sending.map(|_| SendError::FragmentInProgress)) {
+                    self.expect(kind.into(), body);
+                }
             }
             _ => {
                 let due = self.conn.next_timeout().map_or(0, |at| at.since(self.now).as_millis());

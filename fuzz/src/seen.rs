@@ -1,5 +1,5 @@
 use wsforge_core::frame::{Header, Opcode};
-use wsforge_core::{Error, Event, Kind, Message, mask};
+use wsforge_core::{Error, Event, Kind, Message, OwnedChunk, OwnedEvent, OwnedMessage, mask};
 
 /// An event with all its fields, to keep and to compare.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +34,26 @@ impl From<Event<'_>> for Seen {
             }
             Event::Ping(payload) => Self::Ping(payload.to_vec()),
             Event::Pong(payload) => Self::Pong(payload.to_vec()),
+            event => panic!("an event that the fuzz targets do not know: {event:?}"),
+        }
+    }
+}
+
+impl From<OwnedEvent> for Seen {
+    fn from(event: OwnedEvent) -> Self {
+        match event {
+            OwnedEvent::Chunk(OwnedChunk { kind, first, last, payload }) => {
+                Self::Chunk { kind, first, last, payload: payload.into() }
+            }
+            OwnedEvent::Close(close) => Event::Close(close).into(),
+            OwnedEvent::Fail(error) => Self::Fail(error),
+            OwnedEvent::Message(OwnedMessage::Binary(payload)) => Self::Binary(payload.into()),
+            OwnedEvent::Message(OwnedMessage::Text(text)) => {
+                // What it derefs to is empty if the bytes are not UTF-8.
+                Self::Text(String::from_utf8(text.as_bytes().into()).expect("a text is UTF-8"))
+            }
+            OwnedEvent::Ping(payload) => Self::Ping(payload.into()),
+            OwnedEvent::Pong(payload) => Self::Pong(payload.into()),
             event => panic!("an event that the fuzz targets do not know: {event:?}"),
         }
     }

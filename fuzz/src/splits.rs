@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
 use wsforge_core::{
     ClientConnection, Config, Connection, Delivery, Input, Output, Role, ServerConnection,
     Timestamp,
@@ -10,7 +11,7 @@ use crate::Source;
 use crate::seen::Seen;
 use crate::stream::part;
 
-/// However a stream is cut into reads, events and output are the same.
+/// However a stream is cut into reads, and whichever way they are taken, events and output are the same.
 pub fn splits(data: &[u8]) {
     let mut source = Source::new(data);
     let flags = source.u8();
@@ -40,22 +41,40 @@ pub fn splits(data: &[u8]) {
     }
 }
 
-/// Everything that can be seen of an end that was fed `bytes` in the given pieces.
+/// Everything that can be seen of an end that was fed `bytes` in the given pieces, in any of the ways
+/// there are to take them: lent, owned, or read into the message's own memory.
 fn run<R: Role>(
     mut conn: Connection<R>,
     bytes: &[u8],
     cuts: &[usize],
 ) -> impl PartialEq + fmt::Debug + use<R> {
-    let (mut bytes, mut cuts) = (bytes.to_vec(), cuts.iter().cycle());
-    let (mut rest, mut seen, mut output) = (&mut bytes[..], Vec::new(), Output::new());
+    let (mut rest, mut cuts) = (bytes, cuts.iter().cycle());
+    let (mut seen, mut owned, mut output) = (Vec::new(), BytesMut::new(), Output::new());
     while !rest.is_empty() {
         let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
-        let (piece, behind) = rest.split_at_mut(len);
-        let mut input = Input::new(piece, Timestamp::ZERO);
-        while let Some(event) = conn.next_event(&mut input, &mut output) {
-            seen.push(event.into());
+        let (mut piece, mut behind) = rest.split_at(len);
+        match len % 3 {
+            0 if let Some(mut buf) = conn.direct_buf() => {
+                (piece, behind) = rest.split_at(len.min(buf.remaining_mut()));
+                buf.put_slice(piece);
+                seen.extend(conn.direct_filled(Timestamp::ZERO).map(Seen::from));
+            }
+            1 => {
+                owned.extend_from_slice(piece);
+                while let Some(event) = conn.next_owned(&mut owned, Timestamp::ZERO, &mut output) {
+                    seen.push(event.into());
+                }
+                assert!(owned.is_empty());
+            }
+            _ => {
+                let mut piece = piece.to_vec();
+                let mut input = Input::new(&mut piece, Timestamp::ZERO);
+                while let Some(event) = conn.next_event(&mut input, &mut output) {
+                    seen.push(event.into());
+                }
+                assert!(input.is_empty());
+            }
         }
-        assert!(input.is_empty());
         rest = behind;
     }
     let before = (conn.state(), conn.outcome());

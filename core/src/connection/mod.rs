@@ -11,6 +11,8 @@ use crate::{
     Message, Outcome, Output, Payload, Role, Server, Text, Timestamp, mask,
 };
 
+mod next_owned;
+
 mod receive;
 use receive::{Receiver, Step};
 

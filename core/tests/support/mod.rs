@@ -10,7 +10,8 @@ use std::time::Duration;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::{
     Client, ClientConnection, CloseCode, Config, Connection, Error, Event, Initiator, Input, Kind,
-    Message, Outcome, Output, Role, Server, ServerConnection, Shutdown, State, Timestamp, mask,
+    Message, Outcome, Output, OwnedChunk, OwnedEvent, OwnedMessage, Role, Server, ServerConnection,
+    Shutdown, State, Timestamp, mask,
 };
 
 pub const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
@@ -49,6 +50,23 @@ impl From<Event<'_>> for Seen {
             Event::Message(Message::Text(text)) => Self::Text(text.into_string()),
             Event::Ping(payload) => Self::Ping(payload.to_vec()),
             Event::Pong(payload) => Self::Pong(payload.to_vec()),
+            event => panic!("an event that the tests do not know: {event:?}"),
+        }
+    }
+}
+
+impl From<OwnedEvent> for Seen {
+    fn from(event: OwnedEvent) -> Self {
+        match event {
+            OwnedEvent::Chunk(OwnedChunk { kind, first, last, payload }) => {
+                Self::Chunk { kind, first, last, payload: payload.into() }
+            }
+            OwnedEvent::Close(close) => Event::Close(close).into(),
+            OwnedEvent::Fail(error) => Self::Fail(error),
+            OwnedEvent::Message(OwnedMessage::Binary(payload)) => Self::Binary(payload.into()),
+            OwnedEvent::Message(OwnedMessage::Text(text)) => Self::Text(text.to_string()),
+            OwnedEvent::Ping(payload) => Self::Ping(payload.into()),
+            OwnedEvent::Pong(payload) => Self::Pong(payload.into()),
             event => panic!("an event that the tests do not know: {event:?}"),
         }
     }
