@@ -167,13 +167,18 @@ impl Output {
         mut write: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<bool> {
         while !self.is_empty() {
-            let mut slices = [io::IoSlice::new(&[]); 64];
-            let mut count = 0;
-            for (to, slice) in slices.iter_mut().zip(self.slices()) {
-                *to = io::IoSlice::new(slice);
-                count += 1;
-            }
-            match write(&slices[..count]) {
+            let result = if self.shared.is_empty() {
+                write(&[io::IoSlice::new(&self.copied[self.at..])])
+            } else {
+                let mut slices = [io::IoSlice::new(&[]); 64];
+                let mut count = 0;
+                for (to, slice) in slices.iter_mut().zip(self.slices()) {
+                    *to = io::IoSlice::new(slice);
+                    count += 1;
+                }
+                write(&slices[..count])
+            };
+            match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -191,7 +196,9 @@ impl Output {
         if live == 0 {
             self.copied.clear();
             self.at = 0;
-            self.copied.shrink_to(Self::KEPT_CAPACITY);
+            if self.copied.capacity() > Self::KEPT_CAPACITY {
+                self.copied.shrink_to(Self::KEPT_CAPACITY);
+            }
         } else if self.at >= Self::COMPACT_FROM && self.at > live {
             self.copied.drain(..self.at);
             self.at = 0;
