@@ -2,9 +2,16 @@
 
 use alloc::vec::Vec;
 
-/// Bytes copied before they are masked: a piece that is still in the first-level cache, and a multiple
-/// of four, so that every piece starts with the key's first octet.
-const COPY_BLOCK: usize = 4096;
+/// From this length on it pays to look for the fastest way.
+const LONG: usize = 2048;
+
+/// A cache line, the widest vector: one that lies across two lines costs twice. A payload stands behind
+/// its header, so by itself it is hardly ever aligned.
+const ALIGNMENT: usize = 64;
+
+/// What is surely in the first-level cache if it was touched last; a multiple of four, so that every block
+/// starts with the key's first octet.
+const BLOCK: usize = 16 * 1024;
 
 /// Masks or unmasks `data` where it lies.
 ///
@@ -17,7 +24,20 @@ const COPY_BLOCK: usize = 4096;
 /// ```
 #[inline]
 pub fn apply(data: &mut [u8], key: [u8; 4]) {
-    apply_and(data, key, |_| {});
+    if data.len() < LONG { apply_and(data, key, |_| {}) } else { apply_long(data, key) }
+}
+
+#[inline(never)]
+fn apply_long(data: &mut [u8], key: [u8; 4]) {
+    let front = data.as_ptr().align_offset(ALIGNMENT).min(data.len());
+    let (front, aligned) = data.split_at_mut(front);
+    apply_and(front, key, |_| {});
+    let key = advance(key, front.len());
+    // Whoever wrote them wrote the last ones last: from the end on, more of them are still in the
+    // first-level cache (64 KiB: 2.5 us with the copy before it, against 3.9 us).
+    for block in aligned.chunks_mut(BLOCK).rev() {
+        apply_and(block, key, |_| {});
+    }
 }
 
 /// Unmasks `data` where it lies and tells whether all of it is ASCII.
@@ -59,7 +79,7 @@ fn apply_and(data: &mut [u8], key: [u8; 4], mut look: impl FnMut(u64)) {
 /// Appends `data`, masked, to `to`: one walk over memory, since each piece is masked while it is hot.
 pub(crate) fn apply_copy(data: &[u8], key: [u8; 4], to: &mut Vec<u8>) {
     to.reserve(data.len());
-    for block in data.chunks(COPY_BLOCK) {
+    for block in data.chunks(BLOCK) {
         let at = to.len();
         to.extend_from_slice(block);
         apply(&mut to[at..], key);
@@ -86,8 +106,8 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition_at_every_length_and_cut() {
-        let data: Vec<u8> = (0..=255).cycle().take(3 * COPY_BLOCK + 77).collect();
-        for len in (0..200).chain([COPY_BLOCK - 1, COPY_BLOCK, data.len()]) {
+        let data: Vec<u8> = (0..=255).cycle().take(3 * BLOCK + 77).collect();
+        for len in (0..200).chain([LONG - 1, LONG, BLOCK - 1, BLOCK, data.len()]) {
             let expected = naive(&data[..len], KEY);
             let mut whole = data[..len].to_vec();
             apply(&mut whole, KEY);
@@ -102,6 +122,18 @@ mod tests {
             apply(front, KEY);
             apply(back, advance(KEY, front.len()));
             assert_eq!(pieces, expected, "{len}");
+        }
+    }
+
+    /// Wherever long data lies in memory.
+    #[test]
+    fn agrees_with_the_definition_at_every_alignment() {
+        let data: Vec<u8> = (0..=255).cycle().take(BLOCK + 3 * ALIGNMENT).collect();
+        for at in 0..=ALIGNMENT {
+            let mut masked = data.clone();
+            apply(&mut masked[at..], KEY);
+            assert_eq!(masked[..at], data[..at]);
+            assert_eq!(masked[at..], naive(&data[at..], KEY), "{at}");
         }
     }
 
