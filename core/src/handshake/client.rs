@@ -3,7 +3,7 @@ use alloc::sync::Arc;
 use core::mem::MaybeUninit;
 
 use super::extension::{self, ExtensionOffer};
-use super::fields::{Fields, check_header, token};
+use super::fields::{Fields, Lookup, check_header, token};
 use super::head::{Head, HeadError};
 use super::host::is_host;
 use super::key::{self, AcceptValue};

@@ -1,6 +1,6 @@
 //! `Sec-WebSocket-Extensions`, RFC 6455 section 9.1.
 
-use super::fields::{Fields, is_token_char, token};
+use super::fields::{Lookup, is_token_char, token};
 
 const NAME: &str = "Sec-WebSocket-Extensions";
 
@@ -26,9 +26,9 @@ impl<'a> ExtensionOffer<'a> {
 }
 
 /// All offers of a head in order; `Err` for one that breaks the grammar.
-pub(super) fn offers(
-    fields: Fields<'_>,
-) -> impl Iterator<Item = Result<ExtensionOffer<'_>, BadGrammar>> {
+pub(super) fn offers<'a>(
+    fields: impl Lookup<'a>,
+) -> impl Iterator<Item = Result<ExtensionOffer<'a>, BadGrammar>> {
     fields.all(NAME).flat_map(parse)
 }
 

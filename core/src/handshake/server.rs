@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::mem::MaybeUninit;
 
 use super::extension::{self, ExtensionOffer};
-use super::fields::{Fields, Repeated, token};
+use super::fields::{Fields, Lookup, Repeated, token};
 use super::head::{Head, HeadError};
 use super::host::is_host;
 use super::key::{self, AcceptValue};
@@ -76,6 +76,8 @@ pub struct Request<'a> {
     target: Target<'a>,
     fields: Fields<'a>,
     arrived: Timestamp,
+    /// The key of an opening handshake, or what keeps it from being one.
+    key: Result<&'a [u8], RequestError>,
 }
 
 impl<'a> Request<'a> {
@@ -100,19 +102,22 @@ impl<'a> Request<'a> {
             return Err(RequestError::BadRequest);
         };
         let target = Target::parse(method, target).ok_or(RequestError::BadRequest)?;
-        let this = Self { method, target, fields: Fields::of(head), arrived };
+        let headers = &*request.headers;
         // RFC 9112 section 3.2.
-        if !matches!(this.fields.single("Host"), Ok(Some(host)) if is_host(host)) {
+        if !matches!(headers.single("Host"), Ok(Some(host)) if is_host(host)) {
             return Err(RequestError::BadHost);
         }
         // RFC 9112 section 6.3: a body whose length two readers might see differently.
-        let length = this.fields.single("Content-Length").map_err(bad_request)?;
-        let encoded = this.fields.all("Transfer-Encoding").next().is_some();
+        let length = headers.single("Content-Length").map_err(bad_request)?;
+        let encoded = headers.all("Transfer-Encoding").next().is_some();
         let number = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
         if length.is_some_and(|length| encoded || !number(length)) {
             return Err(RequestError::BadRequest);
         }
-        Ok(this)
+        let has_body =
+            encoded || length.is_some_and(|length| length.iter().any(|digit| *digit != b'0'));
+        let key = key_of_upgrade(method, headers, has_body);
+        Ok(Self { method, target, fields: Fields::of(head), arrived, key })
     }
 
     /// The method, such as `GET`.
@@ -166,40 +171,15 @@ impl<'a> Request<'a> {
     /// What is wrong with it; nothing has been answered, see [`refuse`](Self::refuse).
     /// [`RequestError::NotUpgrade`] is plain HTTP, see [`reject`](Self::reject).
     pub fn upgrade(&self) -> Result<Upgrade, RequestError> {
-        if self.method != "GET" {
-            return Err(RequestError::BadMethod);
-        }
-        if !self.fields.has_token("Upgrade", "websocket") {
-            return Err(RequestError::NotUpgrade);
-        }
-        if !self.fields.has_token("Connection", "Upgrade") {
-            return Err(RequestError::BadUpgrade);
-        }
-        let version = self.fields.single("Sec-WebSocket-Version").map_err(bad_request)?;
-        if version != Some(b"13") {
-            return Err(RequestError::UnsupportedVersion);
-        }
-        let key = match self.fields.single("Sec-WebSocket-Key") {
-            Ok(Some(key)) if key::is_valid(key) => key,
-            _ => return Err(RequestError::BadKey),
-        };
-        // What follows the head are frames, so it must not be a body.
-        let length = self.header("Content-Length").unwrap_or(b"0");
-        if length.iter().any(|digit| *digit != b'0') || self.header("Transfer-Encoding").is_some() {
-            return Err(RequestError::BadRequest);
-        }
-        if extension::offers(self.fields).any(|offer| offer.is_err()) {
-            return Err(RequestError::BadExtensions);
-        }
+        let accept = key::accept(self.key?);
         let mut subprotocols = String::new();
-        for subprotocol in self.fields.list(SUBPROTOCOL) {
-            let subprotocol = token(subprotocol).ok_or(RequestError::BadSubprotocols)?;
+        for subprotocol in self.subprotocols() {
             if !subprotocols.is_empty() {
                 subprotocols.push(',');
             }
             subprotocols.push_str(subprotocol);
         }
-        Ok(Upgrade { accept: key::accept(key), subprotocols: subprotocols.into() })
+        Ok(Upgrade { accept, subprotocols: subprotocols.into() })
     }
 
     /// Answers with a 101 and opens the connection; [`upgrade`](Self::upgrade) and
@@ -279,6 +259,42 @@ impl Upgrade {
         response.write(&self.accept, output);
         Ok(ServerConnection::after_handshake(config, now))
     }
+}
+
+/// The key of an opening handshake, RFC 6455 section 4.2.1, once everything else about it is right.
+fn key_of_upgrade<'a>(
+    method: &str,
+    headers: &[httparse::Header<'a>],
+    has_body: bool,
+) -> Result<&'a [u8], RequestError> {
+    if method != "GET" {
+        return Err(RequestError::BadMethod);
+    }
+    if !headers.has_token("Upgrade", "websocket") {
+        return Err(RequestError::NotUpgrade);
+    }
+    if !headers.has_token("Connection", "Upgrade") {
+        return Err(RequestError::BadUpgrade);
+    }
+    let version = headers.single("Sec-WebSocket-Version").map_err(bad_request)?;
+    if version != Some(b"13") {
+        return Err(RequestError::UnsupportedVersion);
+    }
+    let key = match headers.single("Sec-WebSocket-Key") {
+        Ok(Some(key)) if key::is_valid(key) => key,
+        _ => return Err(RequestError::BadKey),
+    };
+    // What follows the head are frames, so it must not be a body.
+    if has_body {
+        return Err(RequestError::BadRequest);
+    }
+    if extension::offers(headers).any(|offer| offer.is_err()) {
+        return Err(RequestError::BadExtensions);
+    }
+    if headers.list(SUBPROTOCOL).any(|subprotocol| token(subprotocol).is_none()) {
+        return Err(RequestError::BadSubprotocols);
+    }
+    Ok(key)
 }
 
 const fn bad_request(_: Repeated) -> RequestError {
