@@ -12,12 +12,27 @@ use crate::Timestamp;
 pub struct Input<'buf> {
     buf: &'buf mut [u8],
     now: Timestamp,
+    /// The longest frame, with its header, that may stay in the buffer while some of it is missing.
+    room: usize,
 }
 
 impl<'buf> Input<'buf> {
     /// A cursor over `buf`, whose bytes arrived at `now`.
     pub const fn new(buf: &'buf mut [u8], now: Timestamp) -> Self {
-        Self { buf, now }
+        Self { buf, now, room: 0 }
+    }
+
+    /// As [`new`](Self::new), but a message that is cut at the end stays there, if it is one frame of at
+    /// most `room` bytes with its header: it then lies in one piece once the rest has come, and need not
+    /// be put together.
+    ///
+    /// For a driver that knows of more to read, as when the socket has filled the buffer. It moves what
+    /// [remains](Self::remaining) to the front of a buffer with room for `room` bytes, reads what is missing
+    /// (see [`Header::parse`](crate::frame::Header::parse)) or more behind it, and hands over both. When
+    /// there turns out to be nothing to read for now, it hands over what remained with
+    /// [`new`](Self::new), so that the connection keeps it, and sees what may be wrong with it.
+    pub const fn growing(buf: &'buf mut [u8], room: usize, now: Timestamp) -> Self {
+        Self { buf, now, room }
     }
 
     /// When these bytes arrived.
@@ -38,6 +53,11 @@ impl<'buf> Input<'buf> {
     /// What nothing has taken yet; a driver that must pause keeps a copy of this.
     pub const fn remaining(&self) -> &[u8] {
         self.buf
+    }
+
+    /// The longest frame that may stay; none with [`new`](Self::new).
+    pub(crate) const fn room(&self) -> usize {
+        self.room
     }
 
     pub(crate) const fn buf(&mut self) -> &mut [u8] {

@@ -165,6 +165,30 @@ fn assembling_allocates_in_proportion() {
     }
 }
 
+/// A cut message that may stay in the buffer until the rest has come is lent like any other.
+#[test]
+fn a_message_in_a_growing_input_is_not_put_together() {
+    let (mut conn, mut output) = (server(), Output::new());
+    let frame = frame(Opcode::Text, true, &[b'a'; 20_000]);
+    let mut buf = frame.clone();
+    let info = measure(|| {
+        for end in [8, 100, 19_000] {
+            let mut input = Input::growing(&mut buf[..end], frame.len(), Timestamp::ZERO);
+            assert!(conn.next_event(&mut input, &mut output).is_none());
+            assert_eq!(input.len(), end);
+        }
+        let mut input = Input::growing(&mut buf, frame.len(), Timestamp::ZERO);
+        let event = conn.next_event(&mut input, &mut output);
+        assert!(matches!(event, Some(Event::Message(message)) if message.is_borrowed()));
+    });
+    assert_eq!(info.count_total, 0, "{info:?}");
+
+    // One byte too long to stay.
+    let mut input = Input::growing(&mut buf[..100], frame.len() - 1, Timestamp::ZERO);
+    assert!(conn.next_event(&mut input, &mut output).is_none());
+    assert!(input.is_empty());
+}
+
 /// A message to keep is the read buffer's own bytes: after a first allocation, which makes the buffer
 /// shared, a read full of them costs none.
 #[test]

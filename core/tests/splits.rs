@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 use support::{End, Frame, Seen, client, masked, masked_close, plain, server};
 use wsforge_core::frame::Opcode;
-use wsforge_core::{Config, Delivery, Kind, Outcome, OwnedEvent, Role, State};
+use wsforge_core::{Config, Delivery, Input, Kind, Outcome, OwnedEvent, Role, State};
 
 const TEXT: &str = "añ✓𝄞é漢字 and plain ASCII that is longer than a word 𝄞𝄞";
 
@@ -88,6 +88,32 @@ fn run<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
         seen.extend(end.receive(piece));
         rest = behind;
     }
+    let before = (end.conn.state(), end.conn.outcome());
+    seen.extend(end.eof());
+    (seen, end.written(), before, end.conn.outcome())
+}
+
+/// The same, with a driver that leaves cut frames in its buffer of `room` bytes while there is more.
+fn run_growing<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize], room: usize) -> Trace {
+    let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
+    let mut buf = Vec::new();
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (piece, behind) = rest.split_at(len);
+        buf.extend_from_slice(piece);
+        let mut input = match behind {
+            [] => Input::new(&mut buf, end.now),
+            _ => Input::growing(&mut buf, room, end.now),
+        };
+        while let Some(event) = end.conn.next_event(&mut input, &mut end.output) {
+            seen.push(event.into());
+        }
+        let left = input.len();
+        assert!(left < room.max(1), "what is left is cut, and there is room for it");
+        buf.drain(..buf.len() - left);
+        rest = behind;
+    }
+    assert!(buf.is_empty());
     let before = (end.conn.state(), end.conn.outcome());
     seen.extend(end.eof());
     (seen, end.written(), before, end.conn.outcome())
@@ -192,6 +218,7 @@ proptest! {
         flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
         config in config(),
         cuts in cuts(),
+        room in 0..600usize,
     ) {
         let mut bytes = stream(&parts, masked);
         if let (Some((at, bit)), false) = (flip, bytes.is_empty()) {
@@ -200,7 +227,8 @@ proptest! {
         }
         let whole = run(server(&config), &bytes, &[usize::MAX]);
         prop_assert_eq!(&run(server(&config), &bytes, &cuts), &whole);
-        prop_assert_eq!(run_owned(server(&config), &bytes, &cuts), whole);
+        prop_assert_eq!(&run_owned(server(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(run_growing(server(&config), &bytes, &cuts, room), whole);
     }
 
     #[test]
@@ -209,6 +237,7 @@ proptest! {
         flip in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), 0..8u32)),
         config in config(),
         cuts in cuts(),
+        room in 0..600usize,
     ) {
         let mut bytes = stream(&parts, plain);
         if let (Some((at, bit)), false) = (flip, bytes.is_empty()) {
@@ -217,7 +246,8 @@ proptest! {
         }
         let whole = run(client(&config), &bytes, &[usize::MAX]);
         prop_assert_eq!(&run(client(&config), &bytes, &cuts), &whole);
-        prop_assert_eq!(run_owned(client(&config), &bytes, &cuts), whole);
+        prop_assert_eq!(&run_owned(client(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(run_growing(client(&config), &bytes, &cuts, room), whole);
     }
 
     /// Chunks are cut where the input is, but they tell the same messages.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use bytes::buf::Limit;
 
 use crate::event::Control;
-use crate::frame::{MAX_CONTROL_LEN, Opcode};
+use crate::frame::{Header, MAX_CONTROL_LEN, Opcode};
 use crate::hub::Variant;
 use crate::{
     Chunk, Client, CloseCode, CloseFrame, Config, Error, Event, Initiator, Input, KeySource, Kind,
@@ -126,7 +126,8 @@ impl<R: Role> Connection<R> {
         this
     }
 
-    /// The next event. `None` means that every byte was used or kept: write the output, then read more.
+    /// The next event. `None` means that every byte was used or kept, or left in an input that
+    /// [grows](Input::growing): write the output, then read more.
     ///
     /// Pings have been answered, and a Close too, by the time their events come. Between two events
     /// anything may be called; look at the output's length there and write it when it is above
@@ -293,7 +294,7 @@ impl<R: Role> Connection<R> {
         let now = input.now();
         self.timers.received(&self.config, now);
         let mut event = None;
-        while event.is_none() && !input.is_empty() {
+        while event.is_none() && !input.is_empty() && !self.leaves(input) {
             let (used, step) = match self.receiver.step(input.buf(), !R::CLIENT, &self.config) {
                 Ok(step) => step,
                 Err(error) => {
@@ -328,6 +329,20 @@ impl<R: Role> Connection<R> {
         }
         self.update_plain();
         event
+    }
+
+    /// Whether what is at the front is to stay there until the rest of it comes: a message in one
+    /// frame, cut, with nothing wrong so far, see [`Input::growing`].
+    fn leaves(&self, input: &Input<'_>) -> bool {
+        if !self.plain || input.room() == 0 {
+            return false;
+        }
+        let Ok(Some((header, header_len))) = Header::parse(input.remaining()) else { return false };
+        let Header { fin, rsv1, opcode, mask, len } = header;
+        matches!(opcode, Opcode::Binary | Opcode::Text)
+            && (fin, rsv1, mask.is_some()) == (true, false, !R::CLIENT)
+            && len <= self.config.max_frame_len.min(self.config.max_message_len)
+            && (input.len() as u64 + 1..=input.room() as u64).contains(&(len + header_len as u64))
     }
 
     #[inline]
