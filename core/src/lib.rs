@@ -11,6 +11,9 @@ pub mod handshake;
 
 pub mod hub;
 
+#[doc = include_str!("../docs/driver.md")]
+pub mod driver {}
+
 mod connection;
 pub use connection::{
     Body, ClientConnection, Connection, SendThroughError, ServerConnection, Shutdown, State,
