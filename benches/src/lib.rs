@@ -1,1 +1,19 @@
-//! Measurements of the core and the adapters; each is a program or a benchmark of this crate.
+//! What the measurements share: a transport in memory, and the libraries that are measured behind one
+//! face.
+//!
+//! `README.md` tells how to run them, `REPORT.md` what came out.
+
+mod peer;
+pub use peer::{End, Peer};
+
+mod peers;
+pub use peers::{FastWebSockets, TokioWebSockets, Tungstenite, Wsforge, now};
+
+mod wire;
+pub use wire::Wire;
+
+mod frames;
+pub use frames::{frame, payload};
+
+/// The lengths of messages that are measured.
+pub const LENGTHS: [usize; 5] = [16, 125, 1024, 16 * 1024, 64 * 1024];
