@@ -99,49 +99,25 @@ struct Driver<R> {
     last: (u8, u8),
 }
 
+type Write<'a> = &'a mut dyn FnMut([&[u8]; 2]) -> usize;
+
+type Sent = Result<(), SendThroughError<Infallible>>;
+
 /// Sending through a writer, which each role does in its own way.
 trait Through {
-    /// Sends `body` through a writer that takes up to `room` bytes, which are appended to `written`.
-    fn through(
-        &mut self,
-        kind: Kind,
-        body: &mut [u8],
-        output: &mut Output,
-        room: usize,
-        written: &mut Vec<u8>,
-    ) -> Result<(), SendThroughError<Infallible>>;
+    fn through(&mut self, kind: Kind, body: &mut [u8], output: &mut Output, to: Write<'_>) -> Sent;
 }
 
 impl Through for ServerConnection {
-    fn through(
-        &mut self,
-        kind: Kind,
-        body: &mut [u8],
-        output: &mut Output,
-        room: usize,
-        written: &mut Vec<u8>,
-    ) -> Result<(), SendThroughError<Infallible>> {
-        self.send_through(kind, body, output, |slices| Ok(take(slices, room, written)))
+    fn through(&mut self, kind: Kind, body: &mut [u8], output: &mut Output, to: Write<'_>) -> Sent {
+        self.send_through(kind, body, output, |slices| Ok(to(slices)))
     }
 }
 
 impl<K: KeySource> Through for ClientConnection<K> {
-    fn through(
-        &mut self,
-        kind: Kind,
-        body: &mut [u8],
-        output: &mut Output,
-        room: usize,
-        written: &mut Vec<u8>,
-    ) -> Result<(), SendThroughError<Infallible>> {
-        self.send_in_place(kind, body, output, |slices| Ok(take(slices, room, written)))
+    fn through(&mut self, kind: Kind, body: &mut [u8], output: &mut Output, to: Write<'_>) -> Sent {
+        self.send_in_place(kind, body, output, |slices| Ok(to(slices)))
     }
-}
-
-fn take(slices: [&[u8]; 2], room: usize, written: &mut Vec<u8>) -> usize {
-    let before = written.len();
-    written.extend(slices.concat().iter().take(room));
-    written.len() - before
 }
 
 impl<R: Role> Driver<R>
@@ -298,8 +274,14 @@ where
             14 => {
                 let body = vec![b'd'; usize::from(source.u8()) << (op & 7)];
                 let room = usize::from(source.u16());
-                let (output, written) = (&mut self.output, &mut self.written);
-                let result = self.conn.through(kind, &mut body.clone(), output, room, written);
+                let mut take = |slices: [&[u8]; 2]| {
+                    let taken = slices.concat().into_iter().take(room);
+                    let before = self.written.len();
+                    self.written.extend(taken);
+                    self.written.len() - before
+                };
+                let result =
+                    self.conn.through(kind, &mut body.clone(), &mut self.output, &mut take);
                 let result = result.map_err(|error| match error {
                     SendThroughError::Send(error) => error,
                     SendThroughError::Write(never) => match never {},
