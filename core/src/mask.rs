@@ -64,12 +64,21 @@ fn apply_and(data: &mut [u8], key: [u8; 4], mut look: impl FnMut(u64)) {
             *word = result.to_ne_bytes();
         }
     }
-    let (words, rest) = rest.as_chunks_mut::<4>();
+    let (words, rest) = rest.as_chunks_mut::<8>();
     for word in words {
-        let result = u32::from_ne_bytes(*word) ^ narrow;
-        look(u64::from(result));
+        let result = u64::from_ne_bytes(*word) ^ wide;
+        look(result);
         *word = result.to_ne_bytes();
     }
+    let rest = match rest.split_first_chunk_mut::<4>() {
+        Some((word, rest)) => {
+            let result = u32::from_ne_bytes(*word) ^ narrow;
+            look(u64::from(result));
+            *word = result.to_ne_bytes();
+            rest
+        }
+        None => rest,
+    };
     for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
         look(u64::from(*byte));
