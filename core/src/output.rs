@@ -325,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn writes_on_where_a_partial_write_ended() {
+        let (mut output, mut sink) = (Output::new(), Vec::new());
+        output.put(b"abcdefgh");
+        let done = output.write_to(|slices| {
+            let taken = slices[0].len().min(3);
+            sink.extend_from_slice(&slices[0][..taken]);
+            Ok(taken)
+        });
+        assert!(done.unwrap() && output.is_empty());
+        assert_eq!(sink, b"abcdefgh");
+    }
+
+    #[test]
     fn gives_large_capacity_back_when_it_runs_empty() {
         let mut output = Output::new();
         output.put(&[0; 1 << 20]);
