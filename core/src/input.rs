@@ -23,14 +23,16 @@ impl<'buf> Input<'buf> {
     }
 
     /// As [`new`](Self::new), but a message that is cut at the end stays there, if it is one frame of at
-    /// most `room` bytes with its header: it then lies in one piece once the rest has come, and need not
-    /// be put together.
+    /// most `room` bytes with its header, or if only part of a header has come: it then lies in one piece
+    /// once the rest has come, and need not be put together. Not with
+    /// [`Delivery::Chunks`](crate::Delivery::Chunks), which put nothing together.
     ///
     /// For a driver that knows of more to read, as when the socket has filled the buffer. It moves what
     /// [remains](Self::remaining) to the front of a buffer with room for `room` bytes, reads what is missing
     /// (see [`Header::parse`](crate::frame::Header::parse)) or more behind it, and hands over both. When
     /// there turns out to be nothing to read for now, it hands over what remained with
-    /// [`new`](Self::new), so that the connection keeps it, and sees what may be wrong with it.
+    /// [`new`](Self::new) and the time at which the last of it arrived, so that the connection keeps it,
+    /// and sees what may be wrong with it.
     pub const fn growing(buf: &'buf mut [u8], room: usize, now: Timestamp) -> Self {
         Self { buf, now, room }
     }

@@ -2,15 +2,18 @@
 
 use alloc::vec::Vec;
 
-/// From this length on it pays to look for the fastest way.
+/// Up to this length texts are tested for ASCII while they are unmasked, see [`apply_ascii`].
+pub(crate) const SHORT_TEXT: usize = 512;
+
+/// From this length on it pays to align (16 KiB: 119 ns against 221), which takes some 20 ns.
 const LONG: usize = 2048;
 
 /// A cache line, the widest vector: one that lies across two lines costs twice. A payload stands behind
 /// its header, so by itself it is hardly ever aligned.
 const ALIGNMENT: usize = 64;
 
-/// What is surely in the first-level cache if it was touched last; a multiple of four, so that every block
-/// starts with the key's first octet.
+/// What is still in the first-level cache after it was written; a multiple of four, so that every block
+/// starts with the key's first octet. Copying and masking 16 KiB takes 264 ns as one block, 405 as four.
 const BLOCK: usize = 16 * 1024;
 
 /// Masks or unmasks `data` where it lies.

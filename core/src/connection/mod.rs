@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use bytes::buf::Limit;
 
 use crate::event::Control;
-use crate::frame::{Header, MAX_CONTROL_LEN, Opcode};
+use crate::frame::{MAX_CONTROL_LEN, Opcode};
 use crate::hub::Variant;
 use crate::{
     Chunk, Client, CloseCode, CloseFrame, Config, Error, Event, Initiator, Input, KeySource, Kind,
@@ -146,7 +146,7 @@ impl<R: Role> Connection<R> {
             let payload = &mut input.take(frame.payload.end)[frame.payload.start..];
             if R::CLIENT {
                 // Servers do not mask.
-            } else if frame.kind == Kind::Text && payload.len() <= SHORT_TEXT {
+            } else if frame.kind == Kind::Text && payload.len() <= mask::SHORT_TEXT {
                 if mask::apply_ascii(payload, frame.key) {
                     return Some(Event::Message(Message::Text(Text::ascii(payload))));
                 }
@@ -331,18 +331,11 @@ impl<R: Role> Connection<R> {
         event
     }
 
-    /// Whether what is at the front is to stay there until the rest of it comes: a message in one
-    /// frame, cut, with nothing wrong so far, see [`Input::growing`].
+    /// Whether what is at the front is to stay there until the rest of it comes, see [`Input::growing`].
     fn leaves(&self, input: &Input<'_>) -> bool {
-        if !self.plain || input.room() == 0 {
-            return false;
-        }
-        let Ok(Some((header, header_len))) = Header::parse(input.remaining()) else { return false };
-        let Header { fin, rsv1, opcode, mask, len } = header;
-        matches!(opcode, Opcode::Binary | Opcode::Text)
-            && (fin, rsv1, mask.is_some()) == (true, false, !R::CLIENT)
-            && len <= self.config.max_frame_len.min(self.config.max_message_len)
-            && (input.len() as u64 + 1..=input.room() as u64).contains(&(len + header_len as u64))
+        matches!(self.stage, Stage::Open | Stage::Closing)
+            && input.room() > 0
+            && self.receiver.leaves(input.remaining(), input.room(), !R::CLIENT, &self.config)
     }
 
     #[inline]
@@ -468,9 +461,6 @@ impl<R: Role> Connection<R> {
             && ShortFrame::is_allowed(&self.config);
     }
 }
-
-/// Up to this length, texts are tested for ASCII while they are unmasked.
-const SHORT_TEXT: usize = 512;
 
 fn close_frame(payload: Control<'_>) -> Result<Option<CloseFrame<'_>>, Error> {
     let code = match *payload {

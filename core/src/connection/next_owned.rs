@@ -9,11 +9,13 @@ impl<R: Role> Connection<R> {
     /// As [`next_event`](Self::next_event), over a buffer that can be shared: a payload that lies in it
     /// is split off, not copied. `now` is when the bytes arrived.
     ///
-    /// For messages that are kept or passed to another thread, from some thousand bytes on; shorter
-    /// ones are copied faster than shared. What is kept keeps all that was read with it in memory.
-    /// `None` means that the buffer has been emptied: reserve room and read on. As ever, what is
-    /// incomplete at the end of a read is put together by the connection, at the price of one copy,
-    /// which [`direct_buf`](Self::direct_buf) saves the rest of large messages.
+    /// For large messages that are kept or passed to another thread: whatever is kept, and be it a ping,
+    /// keeps all that was read with it in memory. Small ones are better copied: take them from
+    /// `next_event` and make an [`OwnedEvent`] of each.
+    ///
+    /// `None` means that the buffer has been emptied: reserve room and read on. What is incomplete at
+    /// the end of a read is put together by the connection, at the price of one copy, which
+    /// [`direct_buf`](Self::direct_buf) saves the rest of large messages.
     #[must_use = "an event may be a message"]
     pub fn next_owned(
         &mut self,

@@ -192,6 +192,26 @@ impl Receiver {
         matches!(self.phase, Phase::Header { len: 0, .. }) && self.message.is_none()
     }
 
+    /// Whether the front of `buf` is a message in one frame, or the start of a header, that is cut and has
+    /// `room` for the rest of it. What is wrong with a header is not left: it is to be found at once.
+    pub(super) fn leaves(&self, buf: &[u8], room: usize, masked: bool, config: &Config) -> bool {
+        if !self.is_between_messages() || config.delivery != Delivery::Messages {
+            return false;
+        }
+        match Header::parse(buf) {
+            Ok(Some((header, len))) => {
+                let Header { fin, rsv1, opcode, mask, .. } = header;
+                matches!(opcode, Opcode::Binary | Opcode::Text)
+                    && (fin, rsv1, mask.is_some()) == (true, false, masked)
+                    && (config.accept_long_lengths || len == header.encoded_len())
+                    && header.len <= config.max_frame_len.min(config.max_message_len)
+                    && (buf.len() as u64 + 1..=room as u64).contains(&(header.len + len as u64))
+            }
+            Ok(None) => buf.len() < room,
+            Err(_) => false,
+        }
+    }
+
     /// Judges a frame by its header, before any of its payload is kept.
     fn begin(&mut self, header: &Header, masked: bool, config: &Config) -> Result<(), Error> {
         if header.rsv1 {

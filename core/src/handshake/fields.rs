@@ -78,7 +78,7 @@ impl<'a> Lookup<'a> for &[httparse::Header<'a>] {
     fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value.trim_ascii())
+            .map(|header| header.value)
     }
 }
 

@@ -76,7 +76,8 @@ pub struct Request<'a> {
     target: Target<'a>,
     fields: Fields<'a>,
     arrived: Timestamp,
-    /// The key of an opening handshake, or what keeps it from being one.
+    /// The key of an opening handshake, or what keeps it from being one: found while httparse's view of
+    /// the fields was there, which is the fastest to look them up in.
     key: Result<&'a [u8], RequestError>,
 }
 
@@ -173,6 +174,7 @@ impl<'a> Request<'a> {
     pub fn upgrade(&self) -> Result<Upgrade, RequestError> {
         let accept = key::accept(self.key?);
         let mut subprotocols = String::new();
+        // All of them are tokens, or there would be no key.
         for subprotocol in self.subprotocols() {
             if !subprotocols.is_empty() {
                 subprotocols.push(',');
