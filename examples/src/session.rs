@@ -3,7 +3,7 @@ use std::mem;
 
 use wsforge_core::handshake::{Accept, Opening, Reject, Request, RequestError, Response};
 use wsforge_core::{
-    CloseCode, Event, Input, Message, Output, SendThroughError, ServerConnection, Shutdown,
+    CloseCode, Event, Input, Message, Output, SendThroughError, ServerConnection, Shutdown, State,
     Timestamp,
 };
 
@@ -221,9 +221,11 @@ impl Session {
         }
         // While we do not read, its pongs cannot arrive.
         conn.pause(now);
+        // Who reads a little at a time gets more time, but not for the rest when all is over.
+        let progress = output.len() < before && conn.state() != State::Closed;
         match self.deadline {
             // Judged only now: the socket may have taken something since it last said so.
-            Some(deadline) if output.len() == before => {
+            Some(deadline) if !progress => {
                 if deadline <= now {
                     return Err(ErrorKind::TimedOut.into());
                 }
@@ -399,6 +401,15 @@ mod tests {
 
     /// A client that asks for an echo of `LEN` bytes and has read nothing yet.
     fn blocked(write_timeout: &str) -> (Session, Memory, Server, Scratch) {
+        blocked_by(LEN, &[], write_timeout)
+    }
+
+    /// As [`blocked`], with an echo of `len` bytes, and `behind` in the same read.
+    fn blocked_by(
+        len: usize,
+        behind: &[u8],
+        write_timeout: &str,
+    ) -> (Session, Memory, Server, Scratch) {
         let options = ["echo", "--write-timeout", write_timeout, "--idle-timeout", "1000"];
         let server = Server::new(&Options::parse_from(options));
         let head = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -406,11 +417,12 @@ mod tests {
         let mut bytes = [0; MAX_HEADER_LEN];
         let opcode = Opcode::Binary;
         let header =
-            Header { fin: true, rsv1: false, opcode, mask: Some([1, 2, 3, 4]), len: LEN as u64 };
+            Header { fin: true, rsv1: false, opcode, mask: Some([1, 2, 3, 4]), len: len as u64 };
         let head_len = header.encode(&mut bytes);
         let mut frame = bytes[..head_len].to_vec();
-        frame.resize(head_len + LEN, 7);
+        frame.resize(head_len + len, 7);
         mask::apply(&mut frame[head_len..], [1, 2, 3, 4]);
+        frame.extend_from_slice(behind);
 
         let (session, scratch) = (Session::new(&server), Scratch::default());
         let socket = Memory { input: [head.into(), frame].into(), room: 1000, ..Memory::default() };
@@ -452,6 +464,22 @@ mod tests {
             assert_eq!(turn(&mut socket, now).unwrap(), Next::Write);
         }
         now = now + server.write_timeout;
+        assert_eq!(turn(&mut socket, now).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    /// All has been said, so nobody waits for long until it has been read.
+    #[test]
+    fn a_peer_that_has_closed_cannot_read_for_ever() {
+        let close = [0x88, 0x80, 0, 0, 0, 0];
+        let (mut session, mut socket, server, mut scratch) = blocked_by(100_000, &close, "10");
+        let mut now = server.now();
+        let mut turn = |socket: &mut Memory, now| session.turn(socket, &server, now, &mut scratch);
+        assert_eq!(turn(&mut socket, now).unwrap(), Next::Write);
+        now = now + server.write_timeout / 2;
+        socket.room = 1;
+        assert_eq!(turn(&mut socket, now).unwrap(), Next::Write);
+        now = now + server.write_timeout;
+        socket.room = 1;
         assert_eq!(turn(&mut socket, now).unwrap_err().kind(), ErrorKind::TimedOut);
     }
 

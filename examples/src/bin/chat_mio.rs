@@ -332,8 +332,10 @@ impl Peer {
             if !self.output.write_to(|slices| self.socket.write_vectored(slices))? {
                 self.is_blocked = true;
                 conn.pause(now);
+                // Who reads a little at a time gets more time, but not for the rest when all is over.
+                let progress = self.output.len() < before && conn.state() != State::Closed;
                 match self.deadline {
-                    Some(deadline) if self.output.len() == before => return Ok(deadline > now),
+                    Some(deadline) if !progress => return Ok(deadline > now),
                     _ => self.deadline = Some(now + PATIENCE),
                 }
                 return Ok(true);
