@@ -204,7 +204,7 @@ fn an_owned_message_is_split_off_the_read_buffer() {
     let place = input.as_ptr_range();
     let mut events = Vec::with_capacity(12);
     let info = measure(|| {
-        while let Some(event) = conn.next_owned(&mut input, Timestamp::ZERO, &mut output) {
+        while let Some(event) = conn.next_owned(&mut input, 0, Timestamp::ZERO, &mut output) {
             events.push(event);
         }
     });
@@ -220,7 +220,28 @@ fn an_owned_message_is_split_off_the_read_buffer() {
     }
 }
 
-/// One that comes in pieces is put together once, and then kept as it is. An empty one keeps nothing
+/// One that comes in pieces is so too, if it may wait there for its end.
+#[test]
+fn an_owned_message_comes_whole_where_there_is_room() {
+    let (mut conn, mut output) = (server(), Output::new());
+    let bytes = frame(Opcode::Binary, true, &[7; 100_000]);
+    let mut input = BytesMut::with_capacity(bytes.len());
+    let place = input.as_ptr();
+    let mut message = None;
+    let info = measure(|| {
+        for piece in bytes.chunks(1460) {
+            assert!(message.is_none());
+            input.extend_from_slice(piece);
+            message = conn.next_owned(&mut input, bytes.len(), Timestamp::ZERO, &mut output);
+        }
+    });
+    let Some(OwnedEvent::Message(message)) = message else { panic!("no message") };
+    assert_eq!(message.as_bytes(), [7; 100_000]);
+    assert_eq!(message.as_bytes().as_ptr(), place.wrapping_add(bytes.len() - 100_000));
+    assert_eq!(info.count_total, 1, "{info:?}");
+}
+
+/// If it may not, it is put together once, and then kept as it is. An empty message keeps nothing
 /// of the read in memory.
 #[test]
 fn an_owned_message_in_pieces_is_copied_once() {
@@ -232,7 +253,7 @@ fn an_owned_message_in_pieces_is_copied_once() {
     let info = measure(|| {
         for piece in bytes.chunks(60_000) {
             input.extend_from_slice(piece);
-            message = conn.next_owned(&mut input, Timestamp::ZERO, &mut output);
+            message = conn.next_owned(&mut input, 0, Timestamp::ZERO, &mut output);
         }
     });
     let Some(OwnedEvent::Message(OwnedMessage::Binary(payload))) = message else { panic!() };
@@ -242,7 +263,7 @@ fn an_owned_message_in_pieces_is_copied_once() {
 
     let info = measure(|| {
         input.extend_from_slice(&frame(Opcode::Text, true, b""));
-        let event = conn.next_owned(&mut input, Timestamp::ZERO, &mut output);
+        let event = conn.next_owned(&mut input, 0, Timestamp::ZERO, &mut output);
         assert_eq!(event, Some(OwnedEvent::Message(OwnedMessage::Text("".into()))));
     });
     assert_eq!(info.count_current, 0, "{info:?}");

@@ -131,7 +131,7 @@ fn owned_events_are_heard_in_time() {
     lent.pass(Duration::from_secs(7));
     lent.receive(&frame);
     let mut input = BytesMut::from(&frame[..]);
-    assert!(owned.conn.next_owned(&mut input, lent.now, &mut owned.output).is_some());
+    assert!(owned.conn.next_owned(&mut input, 0, lent.now, &mut owned.output).is_some());
     let due = lent.conn.next_timeout().unwrap();
     for end in [&mut lent, &mut owned] {
         assert!(end.conn.handle_timeout(due, &mut end.output).is_none());

@@ -13,18 +13,20 @@ impl<R: Role> Connection<R> {
     /// keeps all that was read with it in memory. Small ones are better copied: take them from
     /// `next_event` and make an [`OwnedEvent`] of each.
     ///
-    /// `None` means that the buffer has been emptied: reserve room and read on. What is incomplete at
-    /// the end of a read is put together by the connection, at the price of one copy, which
-    /// [`direct_buf`](Self::direct_buf) saves the rest of large messages.
+    /// `None` means that there is more to read, behind what is left in the buffer: as in an input that
+    /// [grows](Input::growing), a cut message stays there if it is one frame of at most `room` bytes.
+    /// Others are put together by the connection, at the price of one copy, which
+    /// [`direct_buf`](Self::direct_buf) saves the rest of large ones.
     #[must_use = "an event may be a message"]
     pub fn next_owned(
         &mut self,
         input: &mut BytesMut,
+        room: usize,
         now: Timestamp,
         output: &mut Output,
     ) -> Option<OwnedEvent> {
         let (len, mut lent) = (input.len(), 0);
-        let mut cursor = Input::new(input, now);
+        let mut cursor = Input::growing(input, room, now);
         let mut event = self.next_event(&mut cursor, output).map(|event| {
             OwnedEvent::new(event, |payload| {
                 lent = payload.len();
