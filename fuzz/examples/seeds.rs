@@ -100,8 +100,8 @@ fn parts() -> [(&'static str, Vec<Vec<u8>>); 6] {
 fn streams() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (name, parts) in parts() {
-        // The limits of the default, seven bytes at a time.
-        seeds.push(("splits", name, [&[0x00, 7][..], &parts.concat()].concat()));
+        // The limits of the default, lent, seven bytes at a time.
+        seeds.push(("splits", name, [&[0x00, 0, 7][..], &parts.concat()].concat()));
         seeds.push(("differential", name, [&[1][..], &parts.concat()].concat()));
     }
     seeds.push(("differential", "torn", [&[0][..], &part(2, 4, b"begun")].concat()));

@@ -24,7 +24,7 @@ pub fn splits(data: &[u8]) {
         config.max_message_len = 350;
         config.max_fragments = 9;
     }
-    let cuts: Vec<_> = (0..=flags >> 4).map(|_| usize::from(source.u8()).max(1)).collect();
+    let reads: Vec<_> = (0..=flags >> 4).map(|_| (source.u8(), source.u8())).collect();
     let mut bytes = Vec::new();
     // No more than is quickly done.
     while !source.is_empty() && bytes.len() < 1 << 17 {
@@ -34,54 +34,66 @@ pub fn splits(data: &[u8]) {
     if is(3) {
         let keys: fn() -> [u8; 4] = || [1, 2, 3, 4];
         let end = || ClientConnection::after_handshake(keys, config.clone(), Timestamp::ZERO);
-        assert_eq!(run(end(), &bytes, &cuts), run(end(), &bytes, &[bytes.len()]));
+        assert_eq!(run(end(), &bytes, &reads), run(end(), &bytes, &[]));
     } else {
         let end = || ServerConnection::after_handshake(config.clone(), Timestamp::ZERO);
-        assert_eq!(run(end(), &bytes, &cuts), run(end(), &bytes, &[bytes.len()]));
+        assert_eq!(run(end(), &bytes, &reads), run(end(), &bytes, &[]));
     }
 }
 
-/// Everything that can be seen of an end that was fed `bytes` in the given pieces, in any of the ways
-/// there are to take them: lent, lent once they are whole, owned, or read into the message's own memory.
+/// Everything that can be seen of an end that was fed `bytes`, in one piece or in the reads that are
+/// given, over and over: the way to take one, and its length.
 fn run<R: Role>(
     mut conn: Connection<R>,
     bytes: &[u8],
-    cuts: &[usize],
+    reads: &[(u8, u8)],
 ) -> impl PartialEq + fmt::Debug + use<R> {
-    let (mut rest, mut cuts, mut left) = (bytes, cuts.iter().cycle(), Vec::new());
-    let (mut seen, mut owned, mut output) = (Vec::new(), BytesMut::new(), Output::new());
+    let (mut rest, mut reads, mut left) = (bytes, reads.iter().cycle(), Vec::new());
+    let (mut seen, mut output) = (Vec::new(), Output::new());
     while !rest.is_empty() {
-        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (way, len) = reads
+            .next()
+            .map_or((0, rest.len()), |(way, len)| (*way, usize::from(*len).clamp(1, rest.len())));
         let (mut piece, mut behind) = rest.split_at(len);
-        match len % 4 {
-            0 if let Some(mut buf) = conn.direct_buf() => {
+        let room = usize::from(way >> 2) * 40;
+        match way % 4 {
+            // Read into the message's own memory.
+            1 if let Some(mut buf) = conn.direct_buf() => {
                 (piece, behind) = rest.split_at(len.min(buf.remaining_mut()));
                 buf.put_slice(piece);
                 seen.extend(conn.direct_filled(Timestamp::ZERO).map(Seen::from));
             }
-            1 => {
-                owned.extend(left.drain(..));
+            // Owned, cut messages once they are whole.
+            2 => {
+                let mut owned = BytesMut::from(&left[..]);
                 owned.extend_from_slice(piece);
-                while let Some(event) = conn.next_owned(&mut owned, Timestamp::ZERO, &mut output) {
+                while let Some(event) =
+                    conn.next_owned(&mut owned, room, Timestamp::ZERO, &mut output)
+                {
                     seen.push(event.into());
                 }
-                assert!(owned.is_empty());
+                left = owned.into();
+                assert!(left.len() < room.max(1), "there is room for what is missing");
             }
+            // Lent, cut messages once they are whole if there is room.
             way => {
                 left.extend_from_slice(piece);
-                let room = if way == 2 && !behind.is_empty() { 100 * len } else { 0 };
+                let room = if way == 3 { room } else { 0 };
                 let mut input = Input::growing(&mut left, room, Timestamp::ZERO);
                 while let Some(event) = conn.next_event(&mut input, &mut output) {
                     seen.push(event.into());
                 }
                 let remaining = input.len();
-                assert!(remaining < room.max(1), "what is left is cut, and there is room for it");
                 left.drain(..left.len() - remaining);
+                assert!(left.len() < room.max(1), "there is room for what is missing");
             }
         }
         rest = behind;
     }
-    assert!(left.is_empty());
+    let mut input = Input::new(&mut left, Timestamp::ZERO);
+    while let Some(event) = conn.next_event(&mut input, &mut output) {
+        seen.push(event.into());
+    }
     let before = (conn.state(), conn.outcome());
     seen.extend(conn.handle_eof().map(Seen::from));
     let written: Vec<u8> = output.slices().flatten().copied().collect();
