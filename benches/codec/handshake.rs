@@ -1,4 +1,5 @@
-//! A server's opening handshake: from the bytes of a request to those of the answer.
+//! A server's opening handshake: from the bytes of a request to those of the answer. fastwebsockets has
+//! none of its own but hyper's.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -8,6 +9,8 @@ use benches::{Wire, now};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
 use tokio_websockets::ServerBuilder;
+use tungstenite::accept_with_config;
+use tungstenite::protocol::WebSocketConfig;
 use wsforge_core::handshake::{Accept, Opening, Response};
 use wsforge_core::{Config, Input, Output, Timestamp};
 
@@ -53,7 +56,11 @@ pub(crate) fn measure(criterion: &mut Criterion) {
             bencher.iter(|| now(server.accept(Wire::new(request.clone()))).expect("a handshake"));
         });
         group.bench_function(BenchmarkId::new("tungstenite", len), |bencher| {
-            bencher.iter(|| tungstenite::accept(Wire::new(request.clone())).expect("a handshake"));
+            // As its documentation advises for many connections; by default it is 128 KiB.
+            let config = Some(WebSocketConfig::default().read_buffer_size(4096));
+            bencher.iter(|| {
+                accept_with_config(Wire::new(request.clone()), config).expect("a handshake")
+            });
         });
     }
     group.finish();

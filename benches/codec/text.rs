@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use benches::{LENGTHS, payload};
+use benches::{LENGTHS, mixed_text, payload};
 use criterion::{BenchmarkId, Criterion};
 use wsforge_core::Kind;
 
@@ -14,15 +14,12 @@ mod mask;
 /// Payloads stand behind a header, which keeps them from being aligned.
 const HEADER_LEN: usize = 6;
 
-/// Characters of one to four bytes.
-const MIXED: &str = "Wörter, 漢字 and 𝄞 ";
-
 type Unmask = fn(&mut [u8], [u8; 4]);
 
 /// Unmasks a text and tells whether it is one.
 type Check = fn(&mut [u8], [u8; 4]) -> bool;
 
-/// A text of so many bytes, but for what is left of a character at its end.
+/// A text of so many bytes.
 type Text = fn(usize) -> Vec<u8>;
 
 pub(crate) fn measure(criterion: &mut Criterion) {
@@ -70,8 +67,7 @@ fn ascii(len: usize) -> Vec<u8> {
 }
 
 fn mixed(len: usize) -> Vec<u8> {
-    let text = MIXED.repeat(len.div_ceil(MIXED.len()));
-    text[..text.floor_char_boundary(len)].into()
+    mixed_text(len).into()
 }
 
 fn by_bytes(data: &mut [u8], key: [u8; 4]) {
@@ -90,7 +86,7 @@ fn by_words(data: &mut [u8], key: [u8; 4]) {
 
 /// What a connection does with a text that has come whole.
 fn ours(data: &mut [u8], key: [u8; 4]) -> bool {
-    if data.len() <= 512 { in_one_walk(data, key) } else { in_two_walks(data, key) }
+    if data.len() <= mask::SHORT_TEXT { in_one_walk(data, key) } else { in_two_walks(data, key) }
 }
 
 fn in_two_walks(data: &mut [u8], key: [u8; 4]) -> bool {

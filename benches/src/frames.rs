@@ -1,3 +1,5 @@
+use std::iter;
+
 use bytes::Bytes;
 use wsforge_core::Kind;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN};
@@ -7,6 +9,15 @@ use crate::End;
 
 /// The key of all frames that clients send here.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A text of `len` bytes with characters of one to four bytes, filled up with blanks.
+pub fn mixed_text(len: usize) -> Bytes {
+    const WORDS: &str = "Wörter, 漢字 and 𝄞 ";
+    let mut text = WORDS.repeat(len.div_ceil(WORDS.len()));
+    text.truncate(text.floor_char_boundary(len));
+    text.extend(iter::repeat_n(' ', len - text.len()));
+    text.into()
+}
 
 /// A payload of `len` bytes: of a text, ASCII with its usual signs; of a binary message, every byte.
 pub fn payload(kind: Kind, len: usize) -> Bytes {

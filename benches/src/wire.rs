@@ -2,7 +2,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A transport in memory that is always ready: it gives the same bytes over and over, as many as are
@@ -27,6 +27,11 @@ impl Wire {
     /// Gives nothing, and keeps what is written.
     pub fn recording() -> Self {
         Self { recording: true, ..Self::default() }
+    }
+
+    /// Reads into memory that nobody has written to before.
+    pub fn read_buf(&mut self, buf: &mut impl BufMut) {
+        buf.put_slice(self.next(buf.remaining_mut()));
     }
 
     fn next(&mut self, room: usize) -> &[u8] {
@@ -75,7 +80,7 @@ impl AsyncRead for Wire {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        buf.put_slice(self.next(buf.remaining()));
+        ReadBuf::put_slice(buf, self.next(buf.remaining()));
         Poll::Ready(Ok(()))
     }
 }

@@ -2,15 +2,19 @@
 //! frames out of the same messages.
 
 use benches::{
-    End, FastWebSockets, LENGTHS, Peer, TokioWebSockets, Tungstenite, Wire, Wsforge, frame, payload,
+    End, FastWebSockets, Growing, LENGTHS, Lent, Owned, Peer, TokioWebSockets, Tungstenite, Wire,
+    Wsforge, frame, mixed_text, payload,
 };
 use wsforge_core::frame::{Header, Opcode};
 use wsforge_core::{Kind, mask};
 
 fn receives_and_sends<P: Peer>() {
     for len in LENGTHS {
-        for kind in [Kind::Binary, Kind::Text] {
-            let payload = payload(kind, len);
+        for (kind, payload) in [
+            (Kind::Binary, payload(Kind::Binary, len)),
+            (Kind::Text, payload(Kind::Text, len)),
+            (Kind::Text, mixed_text(len)),
+        ] {
             for (end, other) in [(End::Server, End::Client), (End::Client, End::Server)] {
                 let mut peer = P::open(end, Wire::new(frame(other, kind, &payload).repeat(3)));
                 for _ in 0..7 {
@@ -61,5 +65,7 @@ fn tungstenite() {
 
 #[test]
 fn wsforge() {
-    receives_and_sends::<Wsforge>();
+    receives_and_sends::<Wsforge<Growing>>();
+    receives_and_sends::<Wsforge<Lent>>();
+    receives_and_sends::<Wsforge<Owned>>();
 }

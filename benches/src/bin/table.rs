@@ -63,7 +63,7 @@ fn print(heading: &str, table: Table) {
         .collect();
     let rows: BTreeSet<u64> = medians.keys().map(|(row, _)| *row).collect();
     let mut columns: Vec<&String> = medians.keys().map(|(_, column)| column).collect();
-    columns.sort_by_key(|column| (*column != OURS, *column));
+    columns.sort_by_key(|column| (*column != OURS, !column.starts_with(OURS), *column));
     columns.dedup();
 
     println!(

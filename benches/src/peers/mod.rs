@@ -10,7 +10,7 @@ mod tungstenite;
 pub use tungstenite::Tungstenite;
 
 mod wsforge;
-pub use wsforge::Wsforge;
+pub use wsforge::{Growing, Lent, Owned, Reader, Wsforge};
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
