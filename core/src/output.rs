@@ -324,6 +324,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "std")]
     #[test]
     fn writes_on_where_a_partial_write_ended() {
         let (mut output, mut sink) = (Output::new(), Vec::new());
