@@ -11,6 +11,8 @@ pub mod handshake;
 
 pub mod hub;
 
+// Its program writes to a socket of `std`.
+#[cfg(feature = "std")]
 #[doc = include_str!("../docs/driver.md")]
 pub mod driver {}
 
