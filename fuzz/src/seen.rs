@@ -1,5 +1,5 @@
 use wsforge_core::frame::{Header, Opcode};
-use wsforge_core::{Error, Event, Kind, Message, OwnedChunk, OwnedEvent, OwnedMessage, mask};
+use wsforge_core::{Error, Event, Kind, OwnedChunk, OwnedEvent, OwnedMessage, mask};
 
 /// An event with all its fields, to keep and to compare.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,27 +15,7 @@ pub(crate) enum Seen {
 
 impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
-        match event {
-            Event::Chunk(chunk) => Self::Chunk {
-                kind: chunk.kind,
-                first: chunk.first,
-                last: chunk.last,
-                payload: chunk.payload.to_vec(),
-            },
-            Event::Close(close) => {
-                Self::Close(close.map(|close| (close.code.get(), close.reason.into_string())))
-            }
-            Event::Fail(error) => Self::Fail(error),
-            Event::Message(Message::Binary(payload)) => Self::Binary(payload.into_vec()),
-            Event::Message(Message::Text(text)) => {
-                // A string that is not UTF-8 would be undefined behaviour rather than a panic.
-                assert!(str::from_utf8(text.as_bytes()).is_ok(), "a text is UTF-8");
-                Self::Text(text.into_string())
-            }
-            Event::Ping(payload) => Self::Ping(payload.to_vec()),
-            Event::Pong(payload) => Self::Pong(payload.to_vec()),
-            event => panic!("an event that the fuzz targets do not know: {event:?}"),
-        }
+        OwnedEvent::from(event).into()
     }
 }
 
@@ -45,7 +25,9 @@ impl From<OwnedEvent> for Seen {
             OwnedEvent::Chunk(OwnedChunk { kind, first, last, payload }) => {
                 Self::Chunk { kind, first, last, payload: payload.into() }
             }
-            OwnedEvent::Close(close) => Event::Close(close).into(),
+            OwnedEvent::Close(close) => {
+                Self::Close(close.map(|close| (close.code.get(), close.reason.into_string())))
+            }
             OwnedEvent::Fail(error) => Self::Fail(error),
             OwnedEvent::Message(OwnedMessage::Binary(payload)) => Self::Binary(payload.into()),
             OwnedEvent::Message(OwnedMessage::Text(text)) => {

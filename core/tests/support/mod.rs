@@ -10,7 +10,7 @@ use std::time::Duration;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::{
     Client, ClientConnection, CloseCode, Config, Connection, Error, Event, Initiator, Input, Kind,
-    Message, Outcome, Output, OwnedChunk, OwnedEvent, OwnedMessage, Role, Server, ServerConnection,
+    Outcome, Output, OwnedChunk, OwnedEvent, OwnedMessage, Role, Server, ServerConnection,
     Shutdown, State, Timestamp, mask,
 };
 
@@ -35,23 +35,7 @@ pub enum Seen {
 
 impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
-        match event {
-            Event::Chunk(chunk) => Self::Chunk {
-                kind: chunk.kind,
-                first: chunk.first,
-                last: chunk.last,
-                payload: chunk.payload.to_vec(),
-            },
-            Event::Close(close) => {
-                Self::Close(close.map(|close| (close.code.get(), close.reason.into_string())))
-            }
-            Event::Fail(error) => Self::Fail(error),
-            Event::Message(Message::Binary(payload)) => Self::Binary(payload.into_vec()),
-            Event::Message(Message::Text(text)) => Self::Text(text.into_string()),
-            Event::Ping(payload) => Self::Ping(payload.to_vec()),
-            Event::Pong(payload) => Self::Pong(payload.to_vec()),
-            event => panic!("an event that the tests do not know: {event:?}"),
-        }
+        OwnedEvent::from(event).into()
     }
 }
 
@@ -61,7 +45,9 @@ impl From<OwnedEvent> for Seen {
             OwnedEvent::Chunk(OwnedChunk { kind, first, last, payload }) => {
                 Self::Chunk { kind, first, last, payload: payload.into() }
             }
-            OwnedEvent::Close(close) => Event::Close(close).into(),
+            OwnedEvent::Close(close) => {
+                Self::Close(close.map(|close| (close.code.get(), close.reason.into_string())))
+            }
             OwnedEvent::Fail(error) => Self::Fail(error),
             OwnedEvent::Message(OwnedMessage::Binary(payload)) => Self::Binary(payload.into()),
             OwnedEvent::Message(OwnedMessage::Text(text)) => Self::Text(text.to_string()),
