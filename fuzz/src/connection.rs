@@ -11,7 +11,7 @@ use wsforge_core::{
 
 use crate::Source;
 use crate::seen::{Frame, Seen, frames};
-use crate::stream::part;
+use crate::stream::{limited, part};
 
 /// A server that gets anything, in any pieces, with any calls between, keeps what it promises.
 pub fn server_connection(data: &[u8]) {
@@ -35,14 +35,7 @@ pub fn client_connection(data: &[u8]) {
 fn config(source: &mut Source<'_>) -> Config {
     let flags = source.u8();
     let is = |bit: u8| flags >> bit & 1 != 0;
-    let mut config = Config::default();
-    config.accept_long_lengths = is(0);
-    config.delivery = if is(1) { Delivery::Chunks } else { Delivery::Messages };
-    if is(2) {
-        config.max_frame_len = 300;
-        config.max_message_len = 350;
-        config.max_fragments = 5;
-    }
+    let mut config = limited(flags);
     config.max_linger_len = if is(3) { 40 } else { u64::MAX };
     config.idle_timeout = is(4).then_some(Duration::from_secs(45));
     config.ping_interval = (!is(5)).then_some(Duration::from_secs(30));

@@ -3,34 +3,25 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use wsforge_core::{
-    ClientConnection, Config, Connection, Delivery, Input, Output, Role, ServerConnection,
-    Timestamp,
+    ClientConnection, Connection, Input, Output, Role, ServerConnection, Timestamp,
 };
 
 use crate::Source;
 use crate::seen::Seen;
-use crate::stream::part;
+use crate::stream::{limited, part};
 
 /// However a stream is cut into reads, and whichever way they are taken, events and output are the same.
 pub fn splits(data: &[u8]) {
     let mut source = Source::new(data);
     let flags = source.u8();
     let is = |bit: u8| flags >> bit & 1 != 0;
-    let mut config = Config::default();
-    config.accept_long_lengths = is(0);
-    config.delivery = if is(1) { Delivery::Chunks } else { Delivery::Messages };
-    if is(2) {
-        config.max_frame_len = 300;
-        config.max_message_len = 350;
-        config.max_fragments = 9;
-    }
     let reads: Vec<_> = (0..=flags >> 4).map(|_| (source.u8(), source.u8())).collect();
     let mut bytes = Vec::new();
     // No more than is quickly done.
     while !source.is_empty() && bytes.len() < 1 << 17 {
         part(&mut source, !is(3), &mut bytes);
     }
-    let config = Arc::new(config);
+    let config = Arc::new(limited(flags));
     if is(3) {
         let keys: fn() -> [u8; 4] = || [1, 2, 3, 4];
         let end = || ClientConnection::after_handshake(keys, config.clone(), Timestamp::ZERO);

@@ -1,3 +1,5 @@
+use wsforge_core::{Config, Delivery};
+
 use crate::Source;
 
 /// Characters of every length, to be cut anywhere.
@@ -26,6 +28,21 @@ const FIRST: [Option<u8>; 16] = [
 /// Codes of a Close at the edges of what is allowed, RFC 6455 section 7.4.
 const CODES: [u16; 16] =
     [1000, 1001, 1003, 1004, 1005, 1006, 1007, 1011, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 0];
+
+/// What to accept of a stream, by the three lowest bits of `flags`: long lengths, chunks, and limits that
+/// a few parts reach.
+pub(crate) fn limited(flags: u8) -> Config {
+    let is = |bit: u8| flags >> bit & 1 != 0;
+    let mut config = Config::default();
+    config.accept_long_lengths = is(0);
+    config.delivery = if is(1) { Delivery::Chunks } else { Delivery::Messages };
+    if is(2) {
+        config.max_frame_len = 300;
+        config.max_message_len = 350;
+        config.max_fragments = 5;
+    }
+    config
+}
 
 /// Appends what a peer sends: a frame, most often a legal one, as random bytes hardly ever are.
 ///
