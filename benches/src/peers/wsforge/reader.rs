@@ -27,26 +27,30 @@ pub trait Reader: Default + fmt::Debug {
     ) -> usize;
 }
 
-/// Reads little at a time, and of a message that is cut all that is missing, behind what has come: what
-/// there is to process is always in the first-level cache.
+/// A buffer of a driver, which keeps it between calls.
 #[derive(Debug)]
-pub struct Growing {
-    buf: Vec<u8>,
+struct Buffer {
+    bytes: Vec<u8>,
     /// What of it the connection has not taken.
     rest: Range<usize>,
 }
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { bytes: vec![0; 512 * 1024], rest: 0..0 }
+    }
+}
+
+/// Reads little at a time, and of a message that is cut all that is missing, behind what has come: what
+/// there is to process is always in the first-level cache.
+#[derive(Debug, Default)]
+pub struct Growing(Buffer);
 
 /// How much is read when nothing is known of what comes.
 const FIRST_READ: usize = 16 * 1024;
 
 /// Where the payload of a message begins that was cut: vectors that lie across two lines cost twice.
 const CACHE_LINE: usize = 64;
-
-impl Default for Growing {
-    fn default() -> Self {
-        Self { buf: vec![0; 512 * 1024], rest: 0..0 }
-    }
-}
 
 impl Reader for Growing {
     const NAME: &'static str = "wsforge";
@@ -57,14 +61,14 @@ impl Reader for Growing {
         wire: &mut Wire,
         output: &mut Output,
     ) -> usize {
+        let Buffer { bytes, rest } = &mut self.0;
         loop {
-            let room = self.buf.len() - 2 * CACHE_LINE - MAX_HEADER_LEN;
-            let rest = &mut self.buf[self.rest.clone()];
-            let mut input = Input::growing(rest, room, Timestamp::ZERO);
+            let room = bytes.len() - 2 * CACHE_LINE - MAX_HEADER_LEN;
+            let mut input = Input::growing(&mut bytes[rest.clone()], room, Timestamp::ZERO);
             let event = conn.next_event(&mut input, output);
             let left = input.len();
             if let Some(event) = event {
-                self.rest.start = self.rest.end - left;
+                rest.start = rest.end - left;
                 return look_at(event);
             }
             let (to, most) = match Header::parse(input.remaining()) {
@@ -74,26 +78,17 @@ impl Reader for Growing {
                 }
                 _ => (0, FIRST_READ),
             };
-            let to = to + self.buf.as_ptr().align_offset(CACHE_LINE);
-            self.buf.copy_within(self.rest.end - left..self.rest.end, to);
-            let n = wire.read(&mut self.buf[to + left..][..most]).expect("bytes");
-            self.rest = to..to + left + n;
+            let to = to + bytes.as_ptr().align_offset(CACHE_LINE);
+            bytes.copy_within(rest.end - left..rest.end, to);
+            let n = wire.read(&mut bytes[to + left..][..most]).expect("bytes");
+            *rest = to..to + left + n;
         }
     }
 }
 
 /// Reads as much as there is; the connection puts together what is cut.
-#[derive(Debug)]
-pub struct Lent {
-    buf: Vec<u8>,
-    rest: Range<usize>,
-}
-
-impl Default for Lent {
-    fn default() -> Self {
-        Self { buf: vec![0; 512 * 1024], rest: 0..0 }
-    }
-}
+#[derive(Debug, Default)]
+pub struct Lent(Buffer);
 
 impl Reader for Lent {
     const NAME: &'static str = "wsforge, large reads";
@@ -104,13 +99,14 @@ impl Reader for Lent {
         wire: &mut Wire,
         output: &mut Output,
     ) -> usize {
+        let Buffer { bytes, rest } = &mut self.0;
         loop {
-            let mut input = Input::new(&mut self.buf[self.rest.clone()], Timestamp::ZERO);
+            let mut input = Input::new(&mut bytes[rest.clone()], Timestamp::ZERO);
             let event = conn.next_event(&mut input, output);
-            self.rest.start = self.rest.end - input.len();
+            rest.start = rest.end - input.len();
             match event {
                 Some(event) => return look_at(event),
-                None => self.rest = 0..wire.read(&mut self.buf).expect("bytes"),
+                None => *rest = 0..wire.read(bytes).expect("bytes"),
             }
         }
     }
