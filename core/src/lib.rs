@@ -31,7 +31,7 @@ mod event;
 pub use event::{Chunk, Control, Event, Kind, Message, Payload, Text};
 
 mod owned;
-pub use owned::{OwnedChunk, OwnedEvent, OwnedMessage, Utf8Bytes};
+pub use owned::{NotUtf8, OwnedChunk, OwnedEvent, OwnedMessage, Utf8Bytes};
 
 mod close;
 pub use close::{CloseCode, CloseFrame, Initiator, Outcome};

@@ -1,4 +1,6 @@
+use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
@@ -116,12 +118,56 @@ impl OwnedMessage {
         }
     }
 
+    /// The text, if it is one. It is looked at once more, see [`Utf8Bytes`].
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Binary(_) => None,
+            Self::Text(text) => Some(text),
+        }
+    }
+
     /// The message's bytes, to be shared.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Binary(bytes) => bytes,
             Self::Text(text) => text.into_bytes(),
         }
+    }
+}
+
+impl From<&str> for OwnedMessage {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned().into())
+    }
+}
+
+impl From<String> for OwnedMessage {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Utf8Bytes> for OwnedMessage {
+    fn from(text: Utf8Bytes) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&[u8]> for OwnedMessage {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Binary(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<Vec<u8>> for OwnedMessage {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(bytes.into())
+    }
+}
+
+impl From<Bytes> for OwnedMessage {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
     }
 }
 
@@ -156,6 +202,30 @@ impl Deref for Utf8Bytes {
         simdutf8::basic::from_utf8(&self.0).unwrap_or_default()
     }
 }
+
+impl TryFrom<Bytes> for Utf8Bytes {
+    type Error = NotUtf8;
+
+    /// Checks that `bytes` are UTF-8.
+    fn try_from(bytes: Bytes) -> Result<Self, NotUtf8> {
+        match simdutf8::basic::from_utf8(&bytes) {
+            Ok(_) => Ok(Self(bytes)),
+            Err(_) => Err(NotUtf8(bytes)),
+        }
+    }
+}
+
+/// Bytes that are not UTF-8.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NotUtf8(pub Bytes);
+
+impl fmt::Display for NotUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes are not UTF-8")
+    }
+}
+
+impl core::error::Error for NotUtf8 {}
 
 impl From<String> for Utf8Bytes {
     fn from(text: String) -> Self {

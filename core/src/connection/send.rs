@@ -1,10 +1,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Deref;
 
 use bytes::Bytes;
 
 use super::{Connection, Stage};
-use crate::frame::{Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode};
+use crate::frame::{Header, MAX_CONTROL_LEN, Opcode};
 use crate::{Kind, Output, Role, SendError};
 
 /// What a send is given: bytes to copy, or shared bytes to refer to.
@@ -15,6 +16,32 @@ pub enum Body<'a> {
     /// Referred to by the output if longer than [`Output::COPY_LIMIT`]. A client copies them all the
     /// same, because it masks them.
     Shared(Bytes),
+}
+
+impl Body<'_> {
+    /// The number of bytes.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Copy(bytes) => bytes.len(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copy(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl<'a> From<&'a [u8]> for Body<'a> {
@@ -150,19 +177,8 @@ impl<R: Role> Connection<R> {
 
     #[inline]
     pub(super) fn frame(&mut self, fin: bool, opcode: Opcode, body: Body<'_>, output: &mut Output) {
-        let len = match &body {
-            Body::Copy(bytes) => bytes.len(),
-            Body::Shared(bytes) => bytes.len(),
-        };
         let mask = self.role.next_key();
-        let mut head = [0; MAX_HEADER_LEN];
-        let head_len = Header { fin, rsv1: false, opcode, mask, len: len as u64 }.encode(&mut head);
-        output.put_header(&head, head_len);
-        match (body, mask) {
-            (Body::Copy(bytes), None) => output.put(bytes),
-            (Body::Copy(bytes), Some(key)) => output.put_masked(bytes, key),
-            (Body::Shared(bytes), None) => output.put_shared(bytes),
-            (Body::Shared(bytes), Some(key)) => output.put_masked(&bytes, key),
-        }
+        let header = Header { fin, rsv1: false, opcode, mask, len: body.len() as u64 };
+        output.put_frame(&header, body);
     }
 }

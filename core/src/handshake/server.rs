@@ -72,9 +72,9 @@ impl Default for Accept {
 /// A request whose head is well-formed HTTP/1.1, viewed where it lies.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    head: &'a [u8],
     method: &'a str,
     target: Target<'a>,
-    fields: Fields<'a>,
     arrived: Timestamp,
     /// The key of an opening handshake, or what keeps it from being one: found while httparse's view of
     /// the fields was there, which is the fastest to look them up in.
@@ -82,7 +82,13 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn parse(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
+    /// Reads a whole head, with the blank line at its end: for those who have kept one that
+    /// [`Accept`] has given, or got it from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
         let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
         let status = request.parse_with_uninit_headers(head, &mut headers).map_err(|error| {
@@ -118,7 +124,7 @@ impl<'a> Request<'a> {
         let has_body =
             encoded || length.is_some_and(|length| length.iter().any(|digit| *digit != b'0'));
         let key = key_of_upgrade(method, headers, has_body);
-        Ok(Self { method, target, fields: Fields::of(head), arrived, key })
+        Ok(Self { head, method, target, arrived, key })
     }
 
     /// The method, such as `GET`.
@@ -146,22 +152,41 @@ impl<'a> Request<'a> {
 
     /// The value of the first header called `name`, in any case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.fields.all(name).next()
+        self.fields().all(name).next()
     }
 
     /// All headers in their order, blanks around their values left out.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.fields.iter()
+        self.fields().iter()
+    }
+
+    /// The head that the request was read from.
+    pub const fn head(&self) -> &'a [u8] {
+        self.head
+    }
+
+    /// The cookies as `name=value` pairs (RFC 6265 section 5.4), as they are: nothing is unquoted or
+    /// decoded. Those that are not UTF-8 are left out.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.fields()
+            .all("Cookie")
+            .flat_map(|value| value.split(|byte| *byte == b';'))
+            .filter_map(|pair| str::from_utf8(pair).ok()?.trim_ascii().split_once('='))
     }
 
     /// The subprotocols that the client offers, the one it likes best first.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.fields.list(SUBPROTOCOL).filter_map(token)
+        self.fields().list(SUBPROTOCOL).filter_map(token)
     }
 
     /// The extensions that the client offers, the one it likes best first.
     pub fn extensions(&self) -> impl Iterator<Item = ExtensionOffer<'a>> + use<'a> {
-        extension::offers(self.fields).map_while(Result::ok)
+        extension::offers(self.fields()).map_while(Result::ok)
+    }
+
+    /// Found anew each time: who looks a header up looks through all of them anyway.
+    fn fields(&self) -> Fields<'a> {
+        Fields::of(self.head)
     }
 
     /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1), and detaches what

@@ -84,16 +84,41 @@ impl Mailbox {
         if self.doomed {
             return Offer::Refused(run);
         }
-        let wake = self.runs.is_empty();
         let bytes = self.bytes.saturating_add(run.bytes.len());
         let frames = self.frames.saturating_add(run.frames);
-        if !wake && (bytes > limits.max_bytes || frames > limits.max_frames) {
+        if !self.is_empty() && (bytes > limits.max_bytes || frames > limits.max_frames) {
             self.doomed = true;
             return Offer::Evict(run);
         }
-        (self.bytes, self.frames) = (bytes, frames);
+        match self.push(run) {
+            Ok(wake) => Offer::Queued { wake },
+            Err(run) => Offer::Refused(run),
+        }
+    }
+
+    /// Queues a run whatever its length: for those who have looked at how much waits before, and would
+    /// rather wait than lose the member. Tells whether nothing waited.
+    ///
+    /// # Errors
+    ///
+    /// The run, if the member is doomed.
+    pub fn push(&mut self, run: Run) -> Result<bool, Run> {
+        if self.doomed {
+            return Err(run);
+        }
+        let first = self.runs.is_empty();
+        self.bytes += run.bytes.len();
+        self.frames += run.frames;
         self.runs.push_back(run);
-        Offer::Queued { wake }
+        Ok(first)
+    }
+
+    /// Takes the run that has waited longest.
+    pub fn pop(&mut self) -> Option<Run> {
+        let run = self.runs.pop_front()?;
+        self.bytes -= run.bytes.len();
+        self.frames -= run.frames;
+        Some(run)
     }
 
     /// Moves what waits to the end of `output`, in order.
