@@ -1,7 +1,49 @@
 //! A WebSocket stack: a sans-IO protocol core with thin adapters.
-//!
-//! For now this crate re-exports the core as [`proto`]; the runtimes' adapters and the server framework
-//! come on top of it. To drive the core from an event loop of your own, start at [`proto`].
 #![forbid(unsafe_code)]
 
 pub use wsforge_core as proto;
+pub use wsforge_core::{CloseCode, Kind, OwnedMessage as Message};
+
+mod answer;
+pub use answer::Answer;
+
+mod close;
+pub use close::{CloseInfo, ConnectionError};
+
+mod connect;
+pub use connect::{Connect, Response};
+
+mod driver;
+pub use driver::replies::Replies;
+
+mod error;
+pub use error::{AcceptError, Closed, ConnectError, PingError, Refused, SendError};
+
+mod fan_out;
+pub use fan_out::{ClientsCannotJoin, FanOut, Member};
+
+mod handshake;
+pub use handshake::Handshake;
+
+mod options;
+pub use options::Options;
+
+mod receiver;
+pub use receiver::Receiver;
+
+pub mod runtime;
+
+#[cfg(feature = "tokio")]
+pub use runtime::tokio;
+
+mod sender;
+pub use sender::Sender;
+
+mod serve;
+pub use serve::{Incoming, Report, Serve};
+
+mod socket;
+pub use socket::{SinkError, WebSocket};
+
+mod writer;
+pub use writer::MessageWriter;

@@ -71,6 +71,14 @@ impl Message<'_> {
         }
     }
 
+    /// The message to keep: copied if it lies in the read buffer.
+    pub fn into_owned(self) -> Message<'static> {
+        match self {
+            Self::Binary(payload) => Message::Binary(Payload::Owned(payload.into_vec())),
+            Self::Text(text) => Message::Text(Text::owned(text.into_string())),
+        }
+    }
+
     /// Whether the message lies in the read buffer.
     pub const fn is_borrowed(&self) -> bool {
         match self {
@@ -183,6 +191,12 @@ impl<'buf> Text<'buf> {
             TextRepr::Borrowed(text) => own(text.as_bytes()),
             TextRepr::Owned(text) => text.into(),
         }
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self::owned(text)
     }
 }
 

@@ -1,0 +1,171 @@
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem;
+use std::task::{Context, Waker};
+
+use wsforge_core::hub::{Class, Mailbox, Run};
+use wsforge_core::{Body, Output};
+
+/// What waits to be written to one peer, in the order in which it will be.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// What the socket has begun to take, and what must follow in any case; never dropped.
+    front: Output,
+    /// Whole runs behind it.
+    queue: Mailbox,
+    /// Data that waits for the end of somebody's fragmented message.
+    held: VecDeque<Run>,
+    held_bytes: usize,
+    /// Tasks that wait for room.
+    waiting: Vec<Waker>,
+    /// The transport has taken everything, but keeps some of it.
+    unflushed: bool,
+}
+
+impl Backlog {
+    /// How much is moved from the queue to the front at a time: what a socket may take at once.
+    const BATCH: usize = 64 * 1024;
+
+    /// An empty one: what this thread used last, with its memory, if there is one.
+    pub(crate) fn spare() -> Box<Self> {
+        SPARE.take().unwrap_or_default()
+    }
+
+    /// Keeps its memory for the next on this thread.
+    pub(crate) fn recycle(mut self: Box<Self>) {
+        let mut front = mem::take(&mut self.front);
+        // Which gives back what is more than an output keeps.
+        front.advance(front.len());
+        *self = Self { front, ..Self::default() };
+        SPARE.set(Some(self));
+    }
+
+    /// The bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.front.len() + self.queue.bytes() + self.held_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frames that wait and that could still be dropped.
+    pub(crate) fn frames(&self) -> usize {
+        self.queue.frames() + self.held.len()
+    }
+
+    /// Whether nothing waits, and nobody.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.front.is_empty()
+            && self.queue.is_empty()
+            && self.held.is_empty()
+            && self.waiting.is_empty()
+            && !self.unflushed
+    }
+
+    /// Whether something waits behind the front.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// What is to be written next.
+    pub(crate) fn front(&mut self) -> &mut Output {
+        while self.front.len() < Self::BATCH
+            && let Some(run) = self.queue.pop()
+        {
+            self.front.put_shared(run.bytes);
+        }
+        &mut self.front
+    }
+
+    /// Starts with what the socket did not take.
+    pub(crate) fn begin(&mut self, unsent: Output) {
+        if unsent.is_empty() {
+            return;
+        }
+        self.front = unsent;
+    }
+
+    /// Puts back a front that was taken to be written.
+    pub(crate) fn restore(&mut self, front: &mut Output, unflushed: bool) {
+        mem::swap(&mut self.front, front);
+        self.unflushed = unflushed;
+    }
+
+    /// Appends `output` to the front.
+    pub(crate) fn append(&mut self, output: &Output) {
+        output.slices().for_each(|slice| self.front.put(slice));
+    }
+
+    /// Appends a frame to the front, but for its first `skip` bytes.
+    pub(crate) fn put(&mut self, head: &[u8], body: Body<'_>, skip: usize) {
+        self.front.put(&head[skip.min(head.len())..]);
+        let skip = skip.saturating_sub(head.len());
+        match body {
+            Body::Copy(bytes) => self.front.put(&bytes[skip..]),
+            Body::Shared(bytes) => self.front.put_shared(bytes.slice(skip..)),
+        }
+    }
+
+    /// Appends a frame behind everything.
+    pub(crate) fn push(&mut self, head: &[u8], body: Body<'_>, class: Class) {
+        runs(head, body, class).for_each(|run| self.push_run(run, false));
+    }
+
+    /// Appends a frame that waits for the end of somebody's message.
+    pub(crate) fn hold(&mut self, head: &[u8], body: Body<'_>, class: Class) {
+        runs(head, body, class).for_each(|run| self.push_run(run, true));
+    }
+
+    pub(crate) fn push_run(&mut self, run: Run, held: bool) {
+        if held {
+            self.held_bytes += run.bytes.len();
+            self.held.push_back(run);
+        } else if !run.bytes.is_empty() {
+            // A mailbox that never judges is never doomed.
+            let _ = self.queue.push(run);
+        }
+    }
+
+    /// Moves what was held behind everything else.
+    pub(crate) fn release(&mut self) {
+        self.held_bytes = 0;
+        for run in mem::take(&mut self.held) {
+            self.push_run(run, false);
+        }
+    }
+
+    /// Takes out all but the front.
+    pub(crate) fn clear(&mut self) -> impl Sized + use<> {
+        self.held_bytes = 0;
+        (mem::take(&mut self.queue), mem::take(&mut self.held))
+    }
+
+    /// Remembers a task that waits for room.
+    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> Vec<Waker> {
+        mem::take(&mut self.waiting)
+    }
+}
+
+thread_local! {
+    /// Bursts come and go with every read; their memory stays, up to what an output keeps.
+    static SPARE: Cell<Option<Box<Backlog>>> = const { Cell::new(None) };
+}
+
+/// A frame as one run, or as two of which the second is not copied.
+fn runs(head: &[u8], body: Body<'_>, class: Class) -> impl Iterator<Item = Run> {
+    let run = |bytes, frames| Run { bytes, frames, class, key: None };
+    let (first, second) = match body {
+        Body::Shared(bytes) if bytes.len() > Output::COPY_LIMIT => {
+            (run(head.to_vec().into(), 1), Some(run(bytes, 0)))
+        }
+        body => (run([head, &body].concat().into(), 1), None),
+    };
+    std::iter::once(first).chain(second)
+}

@@ -1,0 +1,18 @@
+//! What drives connections, the same on every runtime.
+//!
+//! A connection is two parts. Its [`Session`](session::Session) belongs to whoever receives: it reads,
+//! decodes, and answers what the protocol wants answered. Its [`Outbox`](outbox::Outbox) belongs to all
+//! who send. What they share with other connections is in an [`Endpoint`](endpoint::Endpoint).
+
+pub(crate) mod backlog;
+pub(crate) mod endpoint;
+pub(crate) mod entropy;
+pub(crate) mod opening;
+pub(crate) mod outbox;
+pub(crate) mod replies;
+pub(crate) mod scratch;
+pub(crate) mod session;
+pub(crate) mod slack;
+pub(crate) mod sync;
+pub(crate) mod timer;
+pub(crate) mod turn;

@@ -1,0 +1,414 @@
+//! One peer's way out, shared by its session and by everyone who sends to it.
+//!
+//! Who has something for the peer writes it to the socket at once, under a small lock. What the socket
+//! refuses becomes a [`Backlog`], and only then the peer's own task is woken, to write it when there is
+//! room. Everything leaves in the order in which it was handed over, and in whole frames.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
+use wsforge_core::hub::{Class, Run};
+use wsforge_core::{Body, CloseCode, KeySource, Output};
+
+use super::backlog::Backlog;
+use super::endpoint::Endpoint;
+use super::entropy::Keys;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::{Mutex, MutexGuard, lock};
+use super::timer::{TICK, Tick};
+use crate::runtime::Transport;
+
+mod deadline;
+
+mod owner;
+
+mod write;
+
+/// See the module. Of a TCP connection it fills 104 bytes of memory, its counts included: what fits
+/// between two blocks that the runtime allocates.
+pub(crate) struct Outbox<T: ?Sized = dyn Transport> {
+    pub(crate) endpoint: Arc<Endpoint>,
+    key: u32,
+    client: bool,
+    /// Whether anything but the plain road is to be taken: something waits, a fragmented message is
+    /// being sent, or the end has begun. Set under the lock, read without.
+    attention: AtomicBool,
+    /// Whether messages of the last read still wait to be received: then what is sent is gathered.
+    gathering: AtomicBool,
+    state: Mutex<State>,
+    pub(crate) transport: T,
+}
+
+struct State {
+    phase: Phase,
+    /// The owner has bytes in hand that go first: its turn's, or the backlog's front.
+    corked: bool,
+    /// Somebody is inside a fragmented message.
+    streaming: bool,
+    /// The owner has something to do that it does not know of.
+    wakes: bool,
+    /// When the timer ends the connection if nothing changes.
+    deadline: Tick,
+    owner: Option<Waker>,
+    backlog: Option<Box<Backlog>>,
+}
+
+/// How far a connection is, as those see it who send.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Phase {
+    /// Only the handshake's answer is written.
+    Opening,
+    Open,
+    /// The session has sent a Close, or answered one.
+    Closing,
+    /// A sender has queued a Close; the session has yet to learn of it.
+    ClosedBySender,
+    /// As the one before, as too much waited for the peer.
+    Evicted,
+    /// The session is over, and nothing goes out any more.
+    Ended,
+    /// The socket failed.
+    Broken,
+    /// The peer took nothing for too long.
+    Stalled,
+    /// The handshake or the end took too long.
+    TimedOut,
+}
+
+impl Phase {
+    pub(crate) fn is_gone(self) -> bool {
+        self >= Self::Ended
+    }
+}
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    Closed,
+    /// Too much waits.
+    Full,
+    /// Another fragmented message is being sent.
+    Streaming,
+}
+
+/// What a frame is a part of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Piece {
+    Control,
+    /// A message that waits to be flushed.
+    Fed,
+    /// A fragment of the message that is being streamed.
+    Fragment {
+        last: bool,
+    },
+    Message,
+}
+
+/// Whether a frame is sent however much waits before it.
+#[derive(Debug)]
+pub(crate) enum Room<'a, 'cx> {
+    /// It is.
+    Any,
+    /// Not if too much waits; this task is woken when that has changed.
+    Awaited(&'a mut Context<'cx>),
+    /// Not if too much waits.
+    Needed,
+}
+
+/// What became of a frame that was taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pushed {
+    /// It waits for the end of the turn, which somebody has to end.
+    Gathered,
+    /// It is on its way, or waits for the peer.
+    Sent,
+}
+
+impl Outbox {
+    /// A peer's way out, known to its timer. Nobody may send before it is [opened](Self::open).
+    pub(crate) fn register(
+        endpoint: &Arc<Endpoint>,
+        transport: impl Transport,
+        client: bool,
+    ) -> Arc<Self> {
+        endpoint
+            .timer
+            .register(|key| Arc::new(Outbox::new(endpoint.clone(), key, client, transport)))
+    }
+}
+
+impl<T: Transport> Outbox<T> {
+    fn new(endpoint: Arc<Endpoint>, key: u32, client: bool, transport: T) -> Self {
+        let state = State {
+            phase: Phase::Opening,
+            corked: false,
+            streaming: false,
+            wakes: false,
+            deadline: Tick::NEVER,
+            owner: None,
+            backlog: None,
+        };
+        Self {
+            endpoint,
+            key,
+            client,
+            attention: AtomicBool::new(true),
+            gathering: AtomicBool::new(false),
+            state: Mutex::new(state),
+            transport,
+        }
+    }
+}
+
+/// What everyone may do who sends.
+impl<T: Transport + ?Sized> Outbox<T> {
+    /// Sends a frame, if there is the `room` that it needs.
+    pub(crate) fn push(
+        &self,
+        piece: Piece,
+        opcode: Opcode,
+        body: Body<'_>,
+        room: Room<'_, '_>,
+    ) -> Result<Pushed, Refusal> {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return Err(Refusal::Closed);
+        }
+        if !matches!(room, Room::Any) && !self.has_room_for(&state, body.len()) {
+            if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
+                backlog.wait(cx);
+            }
+            return Err(Refusal::Full);
+        }
+        let data = matches!(piece, Piece::Fed | Piece::Message);
+        let held = data && state.streaming;
+        let gathered = piece == Piece::Fed
+            || piece == Piece::Message && self.gathering.load(Ordering::Relaxed);
+        let class = if data { Class::Reply } else { Class::Control };
+        let fin = piece != Piece::Fragment { last: false };
+        let header = self.header(opcode, fin, body.len());
+        let direct = !held && !gathered && !state.corked && state.backlog.is_none();
+        if header.mask.is_some() {
+            let mut output = Output::new();
+            output.put_frame(&header, body);
+            if direct {
+                self.write(&mut state, &mut output, &[], Body::Copy(&[]));
+            } else {
+                let bytes = output.slices().next().unwrap_or_default();
+                self.queue(&mut state, &[], bytes.into(), class, held, gathered);
+            }
+        } else {
+            let mut head = [0; MAX_HEADER_LEN];
+            let head_len = header.encode(&mut head);
+            if direct {
+                self.write(&mut state, &mut Output::new(), &head[..head_len], body);
+            } else {
+                self.queue(&mut state, &head[..head_len], body, class, held, gathered);
+            }
+        }
+        if piece == (Piece::Fragment { last: true }) {
+            state.streaming = false;
+            if let Some(backlog) = &mut state.backlog {
+                backlog.release();
+                self.write_unless_corked(&mut state);
+            }
+        }
+        self.settle(state);
+        Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
+    }
+
+    /// Begins a fragmented message: data of others waits until its last fragment.
+    pub(crate) fn begin_stream(&self) -> Result<(), Refusal> {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return Err(Refusal::Closed);
+        }
+        if state.streaming {
+            return Err(Refusal::Streaming);
+        }
+        state.streaming = true;
+        self.settle(state);
+        Ok(())
+    }
+
+    /// Sends frames that go to many. A peer for whom too much waits is evicted: what can be dropped is,
+    /// and a Close follows.
+    pub(crate) fn offer(&self, bytes: &Bytes, frames: usize) -> Result<(), Refusal> {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return Err(Refusal::Closed);
+        }
+        if state.backlog.is_none() && !state.corked && !state.streaming {
+            self.write(&mut state, &mut Output::new(), &[], Body::Shared(bytes.clone()));
+            self.settle(state);
+            return Ok(());
+        }
+        let limits = &self.endpoint.options.mailbox;
+        let State { backlog, streaming, .. } = &mut *state;
+        let backlog = backlog.get_or_insert_with(Backlog::spare);
+        if !backlog.is_empty()
+            && (backlog.len().saturating_add(bytes.len()) > limits.max_bytes
+                || backlog.frames().saturating_add(frames) > limits.max_frames)
+        {
+            let dropped = self.evict(&mut state);
+            self.settle(state);
+            drop(dropped);
+            return Err(Refusal::Full);
+        }
+        let run = Run { bytes: bytes.clone(), frames, class: Class::Broadcast, key: None };
+        backlog.push_run(run, *streaming);
+        // Behind what was only gathered so far, it leaves with that.
+        self.settle(state);
+        Ok(())
+    }
+
+    /// Queues a Close behind everything; the session learns of it and waits for the answer. `false` if
+    /// one side has closed before.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) -> bool {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return false;
+        }
+        self.put_close(&mut state, code, reason, Phase::ClosedBySender);
+        self.settle(state);
+        true
+    }
+
+    /// Writes what waits, as far as the socket takes it now.
+    pub(crate) fn flush_now(&self) {
+        let mut state = lock(&self.state);
+        self.write_unless_corked(&mut state);
+        self.settle(state);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        lock(&self.state).phase
+    }
+
+    /// Whether nothing more can be sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.wants_attention() && self.phase() != Phase::Open
+    }
+
+    /// Whether a message would be taken now.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = lock(&self.state);
+        state.phase != Phase::Open || self.has_room_for(&state, 0)
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn pending(&self) -> usize {
+        lock(&self.state).backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// The header of a frame to this peer.
+    #[inline]
+    pub(crate) fn header(&self, opcode: Opcode, fin: bool, len: usize) -> Header {
+        let mask = self.client.then(|| Keys.next_key());
+        Header { fin, rsv1: false, opcode, mask, len: len as u64 }
+    }
+
+    fn has_room_for(&self, state: &State, len: usize) -> bool {
+        let Some(backlog) = &state.backlog else { return true };
+        backlog.is_empty()
+            || backlog.len().saturating_add(len) <= self.endpoint.config.high_water
+                && backlog.frames() < self.endpoint.options.mailbox.max_frames
+    }
+
+    /// Drops what waits but for what has been begun, and closes.
+    fn evict(&self, state: &mut State) -> impl Sized + use<T> {
+        let dropped = state.backlog.as_mut().map(|backlog| backlog.clear());
+        let code = CloseCode::TRY_AGAIN_LATER;
+        self.put_close(state, code, "too much waits to be read", Phase::Evicted);
+        dropped
+    }
+
+    fn put_close(&self, state: &mut State, code: CloseCode, reason: &str, phase: Phase) {
+        let reason = &reason[..reason.floor_char_boundary(123)];
+        let body = [&code.get().to_be_bytes(), reason.as_bytes()].concat();
+        let header = self.header(Opcode::Close, true, body.len());
+        let mut frame = Output::new();
+        frame.put_frame(&header, body.as_slice().into());
+        // A control frame may stand inside a fragmented message, which will never end then.
+        state.streaming = false;
+        if state.backlog.is_none() && !state.corked {
+            self.write(state, &mut frame, &[], Body::Copy(&[]));
+        } else {
+            let bytes = frame.slices().next().unwrap_or_default();
+            self.queue(state, &[], bytes.into(), Class::Control, false, false);
+        }
+        if !state.phase.is_gone() {
+            state.phase = phase;
+            state.deadline = self.cut_at();
+            state.wakes = true;
+        }
+    }
+
+    /// When a connection is cut that has begun to close, should its session not end it before.
+    fn cut_at(&self) -> Tick {
+        Tick::ceil(self.endpoint.timer.now() + self.endpoint.config.close_timeout) + 2 * TICK
+    }
+
+    fn fail(&self, state: &mut State, phase: Phase) {
+        if !state.phase.is_gone() {
+            state.phase = phase;
+            state.deadline = Tick::NEVER;
+            state.wakes = true;
+        }
+    }
+
+    /// Ends what was done under the lock: who is to be woken is so behind it.
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
+        let owner = if state.wakes && !state.corked {
+            state.wakes = false;
+            state.owner.take()
+        } else {
+            None
+        };
+        self.settle_own(state);
+        owner.into_iter().for_each(Waker::wake);
+    }
+
+    /// As [`settle`](Self::settle), by the owner, who need not be woken.
+    fn settle_own(&self, mut state: MutexGuard<'_, State>) {
+        let gone = state.phase.is_gone();
+        let (mut idle, mut senders) = (None, Vec::new());
+        if let Some(backlog) = &mut state.backlog {
+            if gone || backlog.len() <= self.endpoint.config.high_water / 2 {
+                senders = backlog.take_waiting();
+            }
+            if gone || backlog.is_idle() {
+                idle = state.backlog.take();
+                if state.phase == Phase::Open {
+                    state.deadline = Tick::NEVER;
+                }
+            }
+        }
+        let attention = state.backlog.is_some() || state.streaming || state.phase != Phase::Open;
+        self.attention.store(attention, Ordering::Release);
+        let deadline = state.deadline;
+        drop(state);
+        if deadline != Tick::NEVER {
+            self.endpoint.timer.arm(self.key, deadline);
+        }
+        senders.into_iter().for_each(Waker::wake);
+        if let Some(idle) = idle {
+            idle.recycle();
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for Outbox<T> {
+    fn drop(&mut self) {
+        self.endpoint.timer.remove(self.key);
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Outbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("key", &self.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! What only the session does, which owns the connection.
+
+use std::io::ErrorKind;
+use std::mem;
+use std::task::{Context, Poll};
+
+use wsforge_core::hub::Class;
+use wsforge_core::{Body, Output};
+
+use super::super::sync::atomic::Ordering;
+use super::{Outbox, Phase, State, Tick, lock};
+use crate::runtime::Transport;
+
+impl<T: Transport + ?Sized> Outbox<T> {
+    /// Lets others send: the handshake's answer has been written, or stands first.
+    pub(crate) fn open(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Opening {
+            state.phase = Phase::Open;
+            state.deadline = Tick::NEVER;
+            if state.backlog.is_some() {
+                self.block(&mut state);
+            }
+        }
+        self.settle_own(state);
+    }
+
+    /// Says by when the handshake has to be done.
+    pub(crate) fn open_by(&self, at: Tick) {
+        let mut state = lock(&self.state);
+        state.deadline = at;
+        self.settle_own(state);
+    }
+
+    /// Looks at the session at `at`.
+    pub(crate) fn arm(&self, at: Tick) {
+        self.endpoint.timer.arm(self.key, at);
+    }
+
+    pub(crate) const fn is_client(&self) -> bool {
+        self.client
+    }
+
+    /// Whether anything but the plain road is to be taken.
+    pub(crate) fn wants_attention(&self) -> bool {
+        self.attention.load(Ordering::Acquire)
+    }
+
+    /// Says whether messages of the last read still wait to be received.
+    pub(crate) fn set_gathering(&self, gathering: bool) {
+        self.gathering.store(gathering, Ordering::Relaxed);
+    }
+
+    /// From now on the session gathers, and what others push goes behind that. Not if something waits
+    /// already: then `false`.
+    pub(crate) fn cork(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.corked = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
+        state.corked
+    }
+
+    /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
+    /// nothing follows.
+    pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool) {
+        let mut dropped = (None, None);
+        let mut state = lock(&self.state);
+        let corked = mem::take(&mut state.corked);
+        // A Close is out, and not behind what was gathered before it.
+        let late = matches!(state.phase, Phase::Closing | Phase::ClosedBySender | Phase::Evicted);
+        if state.phase.is_gone() || late && !corked {
+            dropped.0 = Some(mem::take(output));
+        } else if state.backlog.is_none() {
+            self.write(&mut state, output, head, body);
+        } else if let Some(backlog) = &mut state.backlog {
+            if corked || !backlog.has_queue() {
+                // What stands in the queue was pushed after the cork was set.
+                backlog.append(output);
+                backlog.put(head, body, 0);
+                if ends && corked {
+                    dropped.1 = Some(backlog.clear());
+                }
+            } else {
+                let bytes: Vec<u8> = output.slices().flatten().copied().collect();
+                backlog.push(&[], bytes.as_slice().into(), Class::Control);
+                backlog.push(head, body, Class::Reply);
+            }
+            self.write_unless_corked(&mut state);
+        }
+        if !output.is_empty() {
+            output.advance(output.len());
+        }
+        if ends && !state.phase.is_gone() && !late {
+            state.phase = Phase::Closing;
+            state.streaming = false;
+            state.deadline = self.cut_at();
+        }
+        self.settle_own(state);
+        drop(dropped);
+    }
+
+    /// Writes what waits. Its task is woken when it can go on, and when there is something new for it.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Phase>> {
+        loop {
+            let mut front = Output::new();
+            let mut state = lock(&self.state);
+            own(&mut state, cx);
+            if state.phase.is_gone() {
+                return Poll::Ready(Err(state.phase));
+            }
+            let Some(backlog) = &mut state.backlog else {
+                self.settle_own(state);
+                return Poll::Ready(Ok(()));
+            };
+            // The lock is not held while the transport works.
+            mem::swap(&mut front, backlog.front());
+            state.corked = true;
+            drop(state);
+
+            let before = front.len();
+            let written = front.write_to(|slices| match self.transport.poll_write(cx, slices) {
+                Poll::Ready(written) => written,
+                Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+            });
+            let flushed = match written {
+                Ok(true) => self.transport.poll_flush(cx),
+                Ok(false) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            };
+
+            let mut state = lock(&self.state);
+            state.corked = false;
+            if front.len() < before {
+                self.progressed(&mut state);
+            }
+            let mut more = false;
+            if let Some(backlog) = &mut state.backlog {
+                backlog.restore(&mut front, flushed.is_pending());
+                more = backlog.has_queue();
+            }
+            match flushed {
+                Poll::Ready(Ok(())) => {
+                    let gone = state.phase.is_gone();
+                    self.settle_own(state);
+                    if !more && !gone {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Err(_)) => {
+                    self.fail(&mut state, Phase::Broken);
+                    self.settle_own(state);
+                }
+                Poll::Pending => {
+                    self.block(&mut state);
+                    state.wakes = false;
+                    self.settle_own(state);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Remembers whom to wake when there is something to do; `false` if there is now.
+    pub(crate) fn sleep(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = lock(&self.state);
+        own(&mut state, cx);
+        !self.wants_attention()
+    }
+
+    /// Nothing more is sent.
+    pub(crate) fn end(&self, phase: Phase) {
+        let mut state = lock(&self.state);
+        self.fail(&mut state, phase);
+        self.settle_own(state);
+    }
+}
+
+/// First it is said whom to wake, then looked whether there is something to do.
+fn own(state: &mut State, cx: &mut Context<'_>) {
+    state.wakes = false;
+    match &mut state.owner {
+        Some(owner) => owner.clone_from(cx.waker()),
+        owner => *owner = Some(cx.waker().clone()),
+    }
+}

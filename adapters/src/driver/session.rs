@@ -1,0 +1,515 @@
+//! One connection's receiving side: read, decode, hand on, answer what the protocol wants answered.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use wsforge_core::{
+    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Message, Output, OwnedChunk,
+    Role, ServerConnection, Shutdown, State, Timestamp,
+};
+
+use super::entropy::Keys;
+use super::outbox::{Outbox, Phase};
+use super::replies::Replies;
+use super::scratch::Scratch;
+use super::slack::Slack;
+use super::timer::{TICK, Tick};
+use super::turn;
+use crate::close::{CloseInfo, ConnectionError};
+
+/// Reads before it is somebody else's turn.
+const READS_PER_POLL: usize = 16;
+
+/// See the module. With its box it fills what a runtime leaves free beside a task.
+#[derive(Debug)]
+pub(crate) struct Session {
+    conn: Conn,
+    slack: Option<Box<Slack>>,
+    /// Since when nobody has asked it to read, and so the peer is not to be judged by its silence.
+    away: Tick,
+    /// When the timer looks at it.
+    armed: Tick,
+}
+
+#[derive(Debug)]
+pub(crate) enum Conn {
+    Client(ClientConnection<Keys>),
+    Server(ServerConnection),
+}
+
+/// What is handed on.
+#[derive(Debug)]
+pub(crate) enum Received<'a> {
+    Chunk(Chunk<'a>),
+    Message(Message<'a>),
+}
+
+impl Received<'_> {
+    /// To keep; a message is a chunk that is the first and the last.
+    pub(crate) fn into_chunk(self) -> OwnedChunk {
+        match self {
+            Received::Chunk(Chunk { kind, first, last, payload }) => {
+                OwnedChunk { kind, first, last, payload: Bytes::copy_from_slice(payload) }
+            }
+            Received::Message(message) => {
+                let kind = message.kind();
+                OwnedChunk { kind, first: true, last: true, payload: message.into_bytes() }
+            }
+        }
+    }
+}
+
+/// What a poll of a session is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Aim {
+    /// To have everything written; what is received meanwhile is kept.
+    Empty,
+    /// To hand on what is received as it comes.
+    Pieces,
+    /// To get room for a message that is to be sent; what is received meanwhile is kept.
+    Room,
+    /// To hand on whole messages.
+    Whole,
+}
+
+/// On either kind of connection.
+macro_rules! conn {
+    ($self:expr, $conn:ident => $result:expr) => {
+        match &mut $self.conn {
+            Conn::Client($conn) => $result,
+            Conn::Server($conn) => $result,
+        }
+    };
+}
+
+impl Session {
+    /// A session of `conn`; `early` has arrived with the handshake.
+    pub(crate) fn new(conn: Conn, early: &[u8]) -> Self {
+        let slack = (!early.is_empty()).then(|| {
+            let mut slack = Slack::spare();
+            slack.parked.extend_from_slice(early);
+            slack
+        });
+        Self { conn, slack, away: Tick::NEVER, armed: Tick::NEVER }
+    }
+
+    /// Reads, and hands on what comes, until `f` has had enough. `None` is the end of the connection.
+    ///
+    /// It keeps everything that it knows in `self`: whoever gives up polling loses nothing.
+    pub(crate) fn poll_each<B>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        cx: &mut Context<'_>,
+        aim: Aim,
+        f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> Poll<Option<B>> {
+        if self.info().is_some() {
+            return Poll::Ready(None);
+        }
+        let polled =
+            turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, f)));
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(_) => self.away = Tick::floor(outbox.endpoint.timer.now()),
+        }
+        Slack::recycle_if_idle(&mut self.slack);
+        let waiting = self.slack.as_ref().is_some_and(|slack| slack.has_waiting());
+        outbox.set_gathering(waiting && polled.is_ready());
+        polled
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn info(&self) -> Option<&CloseInfo> {
+        self.slack.as_ref()?.info.as_ref()
+    }
+
+    /// Whether something has been read that nobody has asked for yet.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.slack.as_ref().is_some_and(|slack| slack.has_waiting())
+    }
+
+    fn work<B>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        cx: &mut Context<'_>,
+        aim: Aim,
+        scratch: &mut Scratch,
+        mut f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> Poll<Option<B>> {
+        let Scratch { buf, output } = scratch;
+        let mut now = outbox.endpoint.timer.now();
+        self.come_back(now);
+        for _ in 0..READS_PER_POLL {
+            let mut blocked = false;
+            if self.has_waiting_for(aim)
+                && !(aim.keeps() && is_full(&self.slack, outbox))
+                && (aim.keeps() || has_room(outbox))
+            {
+                if let ControlFlow::Break(found) =
+                    self.hand_on_waiting(outbox, output, aim, now, &mut f)
+                {
+                    return Poll::Ready(Some(found));
+                }
+                continue;
+            }
+            if outbox.wants_attention() {
+                let flushed = outbox.poll_flush(cx);
+                self.learn(outbox, now);
+                match flushed {
+                    Poll::Ready(Err(phase)) => return self.finish(outbox, Some(phase)),
+                    Poll::Ready(Ok(())) => {
+                        if aim.keeps() {
+                            return Poll::Ready(None);
+                        }
+                    }
+                    Poll::Pending => blocked = true,
+                }
+                if aim == Aim::Room && has_room(outbox) {
+                    return Poll::Ready(None);
+                }
+            } else if aim.keeps() {
+                return Poll::Ready(None);
+            }
+            match conn!(self, conn => conn.wants_shutdown()) {
+                None => {}
+                // Everything that was to be written is.
+                Some(Shutdown::Both) if !blocked => return self.finish(outbox, None),
+                Some(Shutdown::Write) if !blocked && !self.slack().half_closed => {
+                    match outbox.transport.poll_shutdown(cx) {
+                        Poll::Ready(_) => self.slack().half_closed = true,
+                        Poll::Pending => {}
+                    }
+                }
+                Some(_) => {}
+            }
+            let stops = blocked
+                && match aim {
+                    // A peer that does not read is not read from: what it makes us owe is bounded.
+                    Aim::Pieces | Aim::Whole => !has_room(outbox),
+                    Aim::Empty | Aim::Room => is_full(&self.slack, outbox),
+                };
+            if stops {
+                // While we do not read, its pongs cannot arrive.
+                conn!(self, conn => conn.pause(now));
+                self.away = Tick::floor(now);
+                if self.handle_timeout(outbox, output, now) {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            let read = match conn!(self, conn => conn.direct_buf()) {
+                Some(mut direct) => {
+                    outbox.transport.poll_read_buf(cx, &mut direct).map_ok(Read::Direct)
+                }
+                None => outbox.transport.poll_read(cx, buf).map_ok(Read::Scratch),
+            };
+            match read {
+                Poll::Ready(Ok(Read::Direct(0) | Read::Scratch(0))) => {
+                    if let Some(Event::Fail(_)) = conn!(self, conn => conn.handle_eof()) {
+                        // The outcome says so.
+                    }
+                }
+                Poll::Ready(Ok(Read::Direct(_))) => {
+                    now = outbox.endpoint.timer.now();
+                    let event = conn!(self, conn => conn.direct_filled(now));
+                    if let Some(Event::Message(message)) = event {
+                        let mut replies = self.replies(outbox, output, true);
+                        let received = Received::Message(message);
+                        let flow = aim.hand_on(received, &mut self.slack, &mut replies, &mut f);
+                        replies.end(false);
+                        if let ControlFlow::Break(found) = flow {
+                            return Poll::Ready(Some(found));
+                        }
+                    }
+                }
+                Poll::Ready(Ok(Read::Scratch(n))) => {
+                    // A transport that claims more than there is room for is broken.
+                    let Some(bytes) = buf.get_mut(..n) else {
+                        return self.break_off(outbox, ErrorKind::InvalidData.into());
+                    };
+                    let (flow, left) = self.decode(outbox, output, bytes, aim, now, &mut f);
+                    if left > 0 {
+                        let at = n - left;
+                        let slack = self.slack();
+                        slack.parked.clear();
+                        slack.parked.extend_from_slice(&buf[at..n]);
+                        slack.at = 0;
+                    }
+                    if let ControlFlow::Break(found) = flow {
+                        return Poll::Ready(Some(found));
+                    }
+                }
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return self.break_off(outbox, error),
+                Poll::Pending => {
+                    // What has arrived has been looked at: now its silence counts.
+                    if self.handle_timeout(outbox, output, now) {
+                        continue;
+                    }
+                    if blocked || outbox.sleep(cx) || self.has_rested(outbox, cx, now) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hands on what was kept, then what was parked.
+    fn hand_on_waiting<B>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        output: &mut Output,
+        aim: Aim,
+        now: Timestamp,
+        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let slack = self.slack();
+        if !aim.keeps()
+            && let Some(mut kept) = slack.inbox.pop_front()
+        {
+            slack.inbox_bytes -= kept.len();
+            let mut replies = self.replies(outbox, output, false);
+            let flow = aim.hand_on(kept.lend(), &mut self.slack, &mut replies, f);
+            replies.end(false);
+            return flow;
+        }
+        let mut parked = mem::take(&mut slack.parked);
+        let at = slack.at;
+        let (flow, left) = self.decode(outbox, output, &mut parked[at..], aim, now, f);
+        let slack = self.slack();
+        slack.at = parked.len() - left;
+        slack.parked = parked;
+        if left == 0 {
+            slack.parked.clear();
+            slack.parked.shrink_to(64 * 1024);
+            slack.at = 0;
+        }
+        flow
+    }
+
+    /// Decodes what was read, until `f` has had enough or too much waits to be written; says how many
+    /// bytes are left.
+    fn decode<B>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        output: &mut Output,
+        bytes: &mut [u8],
+        aim: Aim,
+        now: Timestamp,
+        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> (ControlFlow<B>, usize) {
+        let mut input = Input::new(bytes, now);
+        let slack = &mut self.slack;
+        let flow = match &mut self.conn {
+            Conn::Client(conn) => decode(conn, slack, outbox, output, &mut input, aim, f),
+            Conn::Server(conn) => decode(conn, slack, outbox, output, &mut input, aim, f),
+        };
+        (flow, input.len())
+    }
+
+    /// What the protocol's clock wants; whether something has changed.
+    fn handle_timeout(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        output: &mut Output,
+        now: Timestamp,
+    ) -> bool {
+        if self.armed <= Tick::floor(now) {
+            self.armed = Tick::NEVER;
+        }
+        let shutdown = conn!(self, conn => conn.wants_shutdown());
+        let failed = conn!(self, conn => conn.handle_timeout(now, output)).is_some();
+        let ends = conn!(self, conn => conn.state()) != State::Open;
+        if !output.is_empty() {
+            outbox.uncork(output, &[], (&[]).into(), ends);
+        }
+        if let Some(at) = conn!(self, conn => conn.next_timeout()) {
+            let at = Tick::ceil(at);
+            if at < self.armed {
+                self.armed = at;
+                outbox.arm(at);
+            }
+        }
+        failed || shutdown != conn!(self, conn => conn.wants_shutdown())
+    }
+
+    /// Writes what was pushed while the session was about to sleep; whether it may sleep now.
+    fn has_rested(&mut self, outbox: &Arc<Outbox>, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let state = conn!(self, conn => conn.state());
+        let flushed = outbox.poll_flush(cx);
+        self.learn(outbox, now);
+        !matches!(flushed, Poll::Ready(Err(_))) && state == conn!(self, conn => conn.state())
+    }
+
+    /// Lets the connection know that somebody else has closed it.
+    fn learn(&mut self, outbox: &Arc<Outbox>, now: Timestamp) {
+        if conn!(self, conn => conn.state()) == State::Open
+            && matches!(outbox.phase(), Phase::ClosedBySender | Phase::Evicted)
+        {
+            // The Close itself has been queued.
+            let mut queued = Output::new();
+            conn!(self, conn => conn.close(CloseCode::NORMAL, "", now, &mut queued));
+        }
+    }
+
+    /// The deadlines that wait for the peer stood still while nobody was reading.
+    fn come_back(&mut self, now: Timestamp) {
+        let away = mem::replace(&mut self.away, Tick::NEVER);
+        if away == Tick::NEVER {
+            return;
+        }
+        let away = away.timestamp();
+        if now.since(away) > TICK {
+            conn!(self, conn => conn.pause(away));
+        }
+        conn!(self, conn => conn.resume(now));
+    }
+
+    /// The transport has failed.
+    fn break_off<B>(&mut self, outbox: &Arc<Outbox>, error: io::Error) -> Poll<Option<B>> {
+        let _ = conn!(self, conn => conn.handle_eof());
+        self.end(outbox, Phase::Broken, Some(ConnectionError::Io(error)))
+    }
+
+    /// All is over, by itself or because of `phase`.
+    fn finish<B>(&mut self, outbox: &Arc<Outbox>, phase: Option<Phase>) -> Poll<Option<B>> {
+        let error = match phase.unwrap_or_else(|| outbox.phase()) {
+            Phase::Broken => Some(io::Error::from(ErrorKind::BrokenPipe).into()),
+            Phase::Evicted => Some(ConnectionError::Evicted),
+            Phase::Stalled => Some(ConnectionError::Stalled),
+            Phase::TimedOut => Some(ConnectionError::TimedOut),
+            _ => None,
+        };
+        if phase.is_some() {
+            let _ = conn!(self, conn => conn.handle_eof());
+        }
+        self.end(outbox, Phase::Ended, error)
+    }
+
+    fn end<B>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        phase: Phase,
+        error: Option<ConnectionError>,
+    ) -> Poll<Option<B>> {
+        outbox.end(phase);
+        let outcome = conn!(self, conn => conn.outcome());
+        let slack = self.slack();
+        let reason = mem::take(&mut slack.reason);
+        slack.info = Some(CloseInfo::new(outcome, reason, error));
+        Poll::Ready(None)
+    }
+
+    fn has_waiting_for(&self, aim: Aim) -> bool {
+        match aim {
+            Aim::Pieces | Aim::Whole => self.has_waiting(),
+            Aim::Empty | Aim::Room => {
+                self.slack.as_ref().is_some_and(|slack| slack.at < slack.parked.len())
+            }
+        }
+    }
+
+    fn replies<'a>(
+        &mut self,
+        outbox: &'a Arc<Outbox>,
+        output: &'a mut Output,
+        last: bool,
+    ) -> Replies<'a> {
+        let open = conn!(self, conn => conn.state()) == State::Open;
+        Replies::new(outbox, output, open, last)
+    }
+
+    fn slack(&mut self) -> &mut Slack {
+        self.slack.get_or_insert_with(Slack::spare)
+    }
+}
+
+impl Aim {
+    fn keeps(self) -> bool {
+        matches!(self, Self::Empty | Self::Room)
+    }
+
+    /// Hands on what has been received, or keeps it.
+    #[inline]
+    fn hand_on<B>(
+        self,
+        received: Received<'_>,
+        slack: &mut Option<Box<Slack>>,
+        replies: &mut Replies<'_>,
+        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        match (self, received) {
+            (Self::Pieces, received) | (Self::Whole, received @ Received::Message(_)) => {
+                f(received, replies)
+            }
+            (Self::Empty | Self::Room, received) => {
+                slack.get_or_insert_with(Slack::spare).keep(received);
+                ControlFlow::Continue(())
+            }
+            (Self::Whole, Received::Chunk(chunk)) => {
+                match slack.get_or_insert_with(Slack::spare).join(chunk) {
+                    Some(message) => f(Received::Message(message), replies),
+                    None => ControlFlow::Continue(()),
+                }
+            }
+        }
+    }
+}
+
+enum Read {
+    Direct(usize),
+    Scratch(usize),
+}
+
+#[inline]
+fn decode<R: Role, B>(
+    conn: &mut Connection<R>,
+    slack: &mut Option<Box<Slack>>,
+    outbox: &Arc<Outbox>,
+    output: &mut Output,
+    input: &mut Input<'_>,
+    aim: Aim,
+    f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let high_water = outbox.endpoint.config.high_water;
+    let mut flow = ControlFlow::Continue(());
+    let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
+    while replies.output.len() <= high_water && !(replies.is_slow() && !has_room(outbox)) {
+        let Some(event) = conn.next_event(input, replies.output) else { break };
+        let received = match event {
+            Event::Chunk(chunk) => Received::Chunk(chunk),
+            Event::Message(message) => Received::Message(message),
+            Event::Close(close) => {
+                if let Some(close) = close {
+                    slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        replies.last = input.is_empty();
+        flow = aim.hand_on(received, slack, &mut replies, f);
+        if flow.is_break() || aim.keeps() && is_full(slack, outbox) {
+            break;
+        }
+    }
+    replies.end(conn.state() != State::Open);
+    flow
+}
+
+/// Whether no more may be kept for a receiver that is sending.
+fn is_full(slack: &Option<Box<Slack>>, outbox: &Outbox) -> bool {
+    let kept = slack.as_ref().map_or(0, |slack| slack.inbox_bytes);
+    kept >= outbox.endpoint.options.inbox_bytes
+}
+
+/// Whether little enough waits that there may be more.
+fn has_room(outbox: &Outbox) -> bool {
+    !outbox.wants_attention() || outbox.pending() <= outbox.endpoint.config.high_water
+}

@@ -1,0 +1,117 @@
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem;
+
+use wsforge_core::{Chunk, Kind, Message, Payload};
+
+use super::session::Received;
+use crate::CloseInfo;
+
+/// What a session has only now and then: what it has read but not handed on, and how it ended.
+#[derive(Debug, Default)]
+pub(crate) struct Slack {
+    /// Bytes that have been read and not decoded, from `at` on.
+    pub(crate) parked: Vec<u8>,
+    pub(crate) at: usize,
+    /// Messages that arrived while their receiver was sending.
+    pub(crate) inbox: VecDeque<Kept>,
+    pub(crate) inbox_bytes: usize,
+    /// The message that is being put together from chunks, for a receiver of whole ones.
+    pub(crate) partial: Vec<u8>,
+    /// What the peer's Close said.
+    pub(crate) reason: String,
+    pub(crate) half_closed: bool,
+    pub(crate) info: Option<CloseInfo>,
+}
+
+/// Something received that waits.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    Chunk { kind: Kind, first: bool, last: bool, payload: Vec<u8> },
+    Message(Message<'static>),
+}
+
+impl Kept {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Chunk { payload, .. } => payload.len(),
+            Self::Message(message) => message.as_bytes().len(),
+        }
+    }
+
+    /// As it was received.
+    pub(crate) fn lend(&mut self) -> Received<'_> {
+        match self {
+            &mut Self::Chunk { kind, first, last, ref mut payload } => {
+                Received::Chunk(Chunk { kind, first, last, payload })
+            }
+            Self::Message(message) => {
+                let empty = Message::Binary(Payload::Owned(Vec::new()));
+                Received::Message(mem::replace(message, empty))
+            }
+        }
+    }
+}
+
+impl Slack {
+    const KEPT_CAPACITY: usize = 64 * 1024;
+
+    pub(crate) fn spare() -> Box<Self> {
+        SPARE.take().unwrap_or_default()
+    }
+
+    /// Keeps its memory for the next on this thread, if it is of no more use here.
+    pub(crate) fn recycle_if_idle(slack: &mut Option<Box<Self>>) {
+        if slack.as_ref().is_some_and(|slack| slack.is_idle())
+            && let Some(mut slack) = slack.take()
+            && slack.parked.capacity() <= Self::KEPT_CAPACITY
+        {
+            slack.parked.clear();
+            slack.at = 0;
+            SPARE.set(Some(slack));
+        }
+    }
+
+    /// Keeps what nobody receives now.
+    pub(crate) fn keep(&mut self, received: Received<'_>) {
+        let kept = match received {
+            Received::Chunk(Chunk { kind, first, last, payload }) => {
+                Kept::Chunk { kind, first, last, payload: payload.to_vec() }
+            }
+            Received::Message(message) => Kept::Message(message.into_owned()),
+        };
+        self.inbox_bytes += kept.len();
+        self.inbox.push_back(kept);
+    }
+
+    /// Puts a message together; gives it with its last chunk.
+    pub(crate) fn join(&mut self, chunk: Chunk<'_>) -> Option<Message<'static>> {
+        self.partial.extend_from_slice(chunk.payload);
+        if !chunk.last {
+            return None;
+        }
+        let whole = mem::take(&mut self.partial);
+        Some(match chunk.kind {
+            Kind::Binary => Message::Binary(Payload::Owned(whole)),
+            // The core has looked at it in its pieces.
+            Kind::Text => Message::Text(String::from_utf8(whole).unwrap_or_default().into()),
+        })
+    }
+
+    /// Whether something has been read that has not been handed on.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.at < self.parked.len() || !self.inbox.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.has_waiting()
+            && self.partial.is_empty()
+            && self.reason.is_empty()
+            && !self.half_closed
+            && self.info.is_none()
+    }
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Slack>>> = const { Cell::new(None) };
+}

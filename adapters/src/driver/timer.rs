@@ -1,0 +1,225 @@
+//! Deadlines: one timer for all connections of a server, or of a runtime's thread.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Add;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use wsforge_core::{Timestamp, Wheel};
+
+use super::outbox::Outbox;
+use crate::runtime::{BoxFuture, Runtime};
+
+/// How exact deadlines are, and the clock is.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A time in ticks: half the size of a [`Timestamp`], and good for 13 years.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    pub(crate) const NEVER: Self = Self(u32::MAX);
+
+    /// The last tick at or before `at`.
+    pub(crate) fn floor(at: Timestamp) -> Self {
+        Self(u32::try_from(at.as_millis() / TICK.as_millis() as u64).unwrap_or(u32::MAX))
+    }
+
+    /// The first tick at or after `at`.
+    pub(crate) fn ceil(at: Timestamp) -> Self {
+        Self(u32::try_from(at.as_millis().div_ceil(TICK.as_millis() as u64)).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn timestamp(self) -> Timestamp {
+        Timestamp::from_millis(u64::from(self.0) * TICK.as_millis() as u64)
+    }
+}
+
+impl Add<Duration> for Tick {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self::ceil(self.timestamp() + duration)
+    }
+}
+
+/// A clock, and who is to be looked at when.
+///
+/// Its task runs while there are connections.
+pub(crate) struct Timer {
+    runtime: Arc<dyn Runtime>,
+    epoch: Instant,
+    /// Milliseconds since the epoch, as of the last tick. Reading the clock itself would be a
+    /// noticeable part of a turn.
+    now: AtomicU64,
+    registry: Mutex<Registry>,
+}
+
+struct Registry {
+    entries: Slab<Entry>,
+    wheel: Wheel<u32>,
+    /// Those to be flushed when the task that gathered for them has yielded.
+    late: Vec<Weak<Outbox>>,
+    /// The timer's task; there is one while there are entries.
+    task: Option<Waker>,
+    running: bool,
+}
+
+struct Entry {
+    outbox: Weak<Outbox>,
+    /// When it is looked at. The wheel may hold its key for other times too; those do not count.
+    alarm: Tick,
+    born: Tick,
+}
+
+impl Timer {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Arc<Self> {
+        let wheel = Wheel::new(TICK, 512, Timestamp::ZERO);
+        let registry =
+            Registry { entries: Slab::new(), wheel, late: Vec::new(), task: None, running: false };
+        Arc::new(Self {
+            runtime,
+            epoch: Instant::now(),
+            now: AtomicU64::new(0),
+            registry: Mutex::new(registry),
+        })
+    }
+
+    /// What time it is, as of the last tick. It never goes back, and does not jump when somebody sets
+    /// the machine's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Adds a connection: `make` gets its key.
+    pub(crate) fn register(self: &Arc<Self>, make: impl FnOnce(u32) -> Arc<Outbox>) -> Arc<Outbox> {
+        let mut registry = sync_lock(&self.registry);
+        let starts = !std::mem::replace(&mut registry.running, true);
+        if starts {
+            self.read_clock();
+        }
+        let vacant = registry.entries.vacant_entry();
+        let outbox = make(vacant.key() as u32);
+        let born = Tick::floor(self.now());
+        vacant.insert(Entry { outbox: Arc::downgrade(&outbox), alarm: Tick::NEVER, born });
+        drop(registry);
+        if starts {
+            self.runtime.spawn(Box::pin(self.clone().run()));
+        }
+        outbox
+    }
+
+    /// Runs a task beside others.
+    pub(crate) fn spawn(&self, task: BoxFuture<()>) {
+        self.runtime.spawn(task);
+    }
+
+    /// Removes a connection, which nobody has any more.
+    pub(crate) fn remove(&self, key: u32) {
+        let entry = sync_lock(&self.registry).entries.try_remove(key as usize);
+        drop(entry);
+    }
+
+    /// Looks at a connection at `at`, or a tick later, unless it is looked at before.
+    pub(crate) fn arm(&self, key: u32, at: Tick) {
+        let Registry { entries, wheel, .. } = &mut *sync_lock(&self.registry);
+        if let Some(entry) = entries.get_mut(key as usize)
+            && at < entry.alarm
+        {
+            entry.alarm = at;
+            wheel.insert(key, at.timestamp());
+        }
+    }
+
+    /// Flushes `outbox` when the task that runs now has yielded.
+    pub(crate) fn flush_soon(&self, outbox: &Arc<Outbox>) {
+        let mut registry = sync_lock(&self.registry);
+        registry.late.push(Arc::downgrade(outbox));
+        let task = registry.task.take();
+        drop(registry);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        sync_lock(&self.registry).entries.len()
+    }
+
+    /// Waits for `duration`.
+    pub(crate) fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        self.runtime.sleep(duration)
+    }
+
+    /// All connections.
+    pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        let registry = sync_lock(&self.registry);
+        registry.entries.iter().filter_map(|(_, entry)| entry.outbox.upgrade()).collect()
+    }
+
+    fn read_clock(&self) -> Timestamp {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(self.now.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    async fn run(self: Arc<Self>) {
+        loop {
+            let mut tick = self.runtime.sleep(TICK);
+            poll_fn(|cx| {
+                let mut registry = sync_lock(&self.registry);
+                let waker = registry.task.replace(cx.waker().clone());
+                let late = std::mem::take(&mut registry.late);
+                drop((registry, waker));
+                for outbox in late.iter().filter_map(Weak::upgrade) {
+                    outbox.flush_now();
+                }
+                tick.as_mut().poll(cx)
+            })
+            .await;
+            let now = self.read_clock();
+            for (key, outbox, born) in self.due(now) {
+                // It says when it wants to be looked at again, the owner aside.
+                if let Some(at) = outbox.ring(now, born) {
+                    self.arm(key, at);
+                }
+            }
+            let mut registry = sync_lock(&self.registry);
+            if registry.entries.is_empty() && registry.late.is_empty() {
+                registry.running = false;
+                registry.task = None;
+                registry.wheel = Wheel::new(TICK, 512, now);
+                registry.entries.shrink_to_fit();
+                return;
+            }
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> Vec<(u32, Arc<Outbox>, Tick)> {
+        let Registry { entries, wheel, .. } = &mut *sync_lock(&self.registry);
+        let today = Tick::floor(now);
+        let keys = wheel.expire(now);
+        keys.filter_map(|key| {
+            let entry = entries.get_mut(key as usize).filter(|entry| entry.alarm <= today)?;
+            entry.alarm = Tick::NEVER;
+            Some((key, entry.outbox.upgrade()?, entry.born))
+        })
+        .collect()
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = sync_lock(&self.registry).entries.len();
+        f.debug_struct("Timer").field("connections", &connections).finish_non_exhaustive()
+    }
+}
+
+/// The timer is no part of the models.
+fn sync_lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

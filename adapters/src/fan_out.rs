@@ -1,0 +1,289 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use thiserror::Error;
+use wsforge_core::Kind;
+use wsforge_core::hub::{Audience, Hub, MemberId, SharedFrame, SubscribeError, Variant};
+
+use crate::Sender;
+use crate::driver::outbox::Outbox;
+use crate::driver::turn::{self, Plans};
+
+/// Sends messages to many peers: to all that have joined, or to groups of them.
+///
+/// Clone it to share it. A message is encoded once, and written to each peer's socket by whoever sends
+/// it; what one task sends while it is polled leaves in one write for each peer. Nobody is waited for: a
+/// peer for whom more waits than [`Options::mailbox`](crate::Options::mailbox) is closed with 1013.
+///
+/// What a task sends to many and what it sends to one of them arrive in the order in which it sent them;
+/// what several tasks send to many arrives everywhere in the same order.
+#[derive(Clone, Default)]
+pub struct FanOut(Arc<Shared>);
+
+/// A peer that has joined; it leaves when this is dropped.
+#[derive(Debug)]
+#[must_use = "the peer leaves when this is dropped"]
+pub struct Member {
+    of: FanOut,
+    id: MemberId,
+}
+
+/// Why a peer cannot join.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("each frame of a client has to be masked by itself")]
+pub struct ClientsCannotJoin;
+
+#[derive(Default)]
+struct Shared {
+    members: RwLock<Members>,
+    queue: Mutex<Queue>,
+    /// Told when the queue has run empty.
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct Members {
+    hub: Hub,
+    /// By the members' indices.
+    outboxes: Vec<Option<Arc<Outbox>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    plans: VecDeque<Plan>,
+    /// Somebody executes plans, and will those that are queued meanwhile.
+    running: bool,
+}
+
+struct Plan {
+    to: To,
+    /// Whole frames.
+    bytes: Vec<u8>,
+    frames: usize,
+}
+
+/// An [`Audience`] to keep.
+#[derive(PartialEq)]
+enum To {
+    All,
+    Except(MemberId),
+    Group(Box<str>),
+    GroupExcept(Box<str>, MemberId),
+    Only(Box<[MemberId]>),
+}
+
+/// More than this does not wait for the end of a turn.
+const MAX_GATHERED: (usize, usize) = (64 * 1024, 64);
+
+impl FanOut {
+    /// Nobody has joined yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets a peer of a server join.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientsCannotJoin`] if we are the client.
+    pub fn join(&self, sender: &Sender) -> Result<Member, ClientsCannotJoin> {
+        if sender.outbox.is_client() {
+            return Err(ClientsCannotJoin);
+        }
+        // What was sent before it came is not for it.
+        turn::flush();
+        let Members { hub, outboxes } = &mut *write(&self.0.members);
+        let id = hub.join(Variant::Plain);
+        if outboxes.len() <= id.index() {
+            outboxes.resize_with(id.index() + 1, || None);
+        }
+        outboxes[id.index()] = Some(sender.outbox.clone());
+        Ok(Member { of: self.clone(), id })
+    }
+
+    /// Sends a message; those who get it are those who have joined when it leaves.
+    ///
+    /// A text's bytes must be UTF-8, as those of a [`str`] or a received text are.
+    pub fn send(&self, to: Audience<'_>, kind: Kind, payload: &[u8]) {
+        let mut queue = lock(&self.0.queue);
+        let frame = SharedFrame::new(kind, payload);
+        let frame = frame.get(Variant::Plain);
+        match queue.plans.back_mut() {
+            // Next to each other they reach everybody in one piece.
+            Some(plan) if plan.to == to && plan.bytes.len() + frame.len() <= MAX_GATHERED.0 => {
+                plan.bytes.extend_from_slice(frame);
+                plan.frames += 1;
+            }
+            _ => queue.plans.push_back(Plan { to: to.into(), bytes: frame.to_vec(), frames: 1 }),
+        }
+        let much = queue.plans.len() > MAX_GATHERED.1
+            || queue.plans.back().is_some_and(|plan| plan.bytes.len() > MAX_GATHERED.0);
+        drop(queue);
+        turn::planned(self.0.clone());
+        if much {
+            turn::flush();
+        }
+    }
+
+    /// The number of members.
+    pub fn len(&self) -> usize {
+        read(&self.0.members).hub.len()
+    }
+
+    /// Whether nobody has joined.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of members in a group.
+    pub fn group_len(&self, group: &str) -> usize {
+        read(&self.0.members).hub.group_len(group)
+    }
+
+    fn leave(&self, id: MemberId) {
+        turn::flush();
+        let mut members = write(&self.0.members);
+        let gone = members.hub.leave(id).then(|| members.outboxes[id.index()].take());
+        drop(members);
+        drop(gone);
+    }
+}
+
+impl fmt::Debug for FanOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FanOut").field("members", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    /// What an [`Audience`] names it by.
+    pub const fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// Puts it into a group, which is made if there is none. `Ok(false)` if it was in it before.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]; nothing has changed then.
+    pub fn subscribe(&self, group: &str) -> Result<bool, SubscribeError> {
+        turn::flush();
+        write(&self.of.0.members).hub.subscribe(self.id, group)
+    }
+
+    /// Takes it out of a group. `false` if it was not in it.
+    pub fn unsubscribe(&self, group: &str) -> bool {
+        turn::flush();
+        write(&self.of.0.members).hub.unsubscribe(self.id, group)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.of.leave(self.id);
+    }
+}
+
+impl Plans for Shared {
+    fn run(&self, through: bool) {
+        let mut queue = lock(&self.queue);
+        while queue.running {
+            if !through {
+                return;
+            }
+            // Another thread writes to sockets that do not block; it is not waited for with a lock held
+            // that it needs.
+            queue = self.emptied.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.running = true;
+        while let Some(plan) = queue.plans.pop_front() {
+            drop(queue);
+            self.execute(plan);
+            queue = lock(&self.queue);
+        }
+        queue.running = false;
+        drop(queue);
+        self.emptied.notify_all();
+    }
+}
+
+impl Shared {
+    fn execute(&self, plan: Plan) {
+        let bytes = Bytes::from(plan.bytes);
+        // No lock is held while sockets are written to.
+        let targets: Vec<(MemberId, Arc<Outbox>)> = {
+            let members = read(&self.members);
+            let outbox = |id: MemberId| Some((id, members.outboxes.get(id.index())?.clone()?));
+            members
+                .hub
+                .plan(plan.to.audience())
+                .filter_map(|target| outbox(target.member))
+                .collect()
+        };
+        let mut over = Vec::new();
+        for (id, outbox) in targets {
+            if outbox.offer(&bytes, plan.frames).is_err() {
+                over.push((id, outbox));
+            }
+        }
+        if !over.is_empty() {
+            let mut members = write(&self.members);
+            for (id, _) in &over {
+                if members.hub.leave(*id) {
+                    members.outboxes[id.index()] = None;
+                }
+            }
+        }
+    }
+}
+
+impl To {
+    fn audience(&self) -> Audience<'_> {
+        match self {
+            Self::All => Audience::All,
+            Self::Except(id) => Audience::Except(*id),
+            Self::Group(name) => Audience::Group(name),
+            Self::GroupExcept(name, id) => Audience::GroupExcept(name, *id),
+            Self::Only(ids) => Audience::Only(ids),
+        }
+    }
+}
+
+impl From<Audience<'_>> for To {
+    fn from(to: Audience<'_>) -> Self {
+        match to {
+            Audience::All => Self::All,
+            Audience::Except(id) => Self::Except(id),
+            Audience::Group(name) => Self::Group(name.into()),
+            Audience::GroupExcept(name, id) => Self::GroupExcept(name.into(), id),
+            Audience::Only(ids) => Self::Only(ids.into()),
+        }
+    }
+}
+
+impl PartialEq<Audience<'_>> for To {
+    fn eq(&self, other: &Audience<'_>) -> bool {
+        match (self, other) {
+            (Self::All, Audience::All) => true,
+            (Self::Except(a), Audience::Except(b)) => a == b,
+            (Self::Group(a), Audience::Group(b)) => **a == **b,
+            (Self::GroupExcept(a, x), Audience::GroupExcept(b, y)) => **a == **b && x == y,
+            (Self::Only(a), Audience::Only(b)) => **a == **b,
+            _ => false,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use wsforge_core::Config;
+use wsforge_core::handshake::Limits;
+use wsforge_core::hub::MailboxLimits;
+
+/// Every limit and deadline of a server's or client's connections. All are on by default.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut options = wsforge::Options::default();
+/// options.protocol.max_message_len = 1024 * 1024;
+/// options.write_timeout = Duration::from_secs(10);
+/// ```
+///
+/// Deadlines are looked at ten times a second.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// How much of an opening handshake's head is accepted.
+    pub handshake: Limits,
+    /// How long an opening handshake may take. Default: 10 s.
+    pub handshake_timeout: Duration,
+    /// How many bytes of messages are kept for a receiver while it waits to send. Default: 1 MiB.
+    pub inbox_bytes: usize,
+    /// How much may wait for a peer that is sent more than it reads, when the sender does not wait for
+    /// it: see [`FanOut`](crate::FanOut). Default: 1 MiB, 4,096 frames.
+    pub mailbox: MailboxLimits,
+    /// How long a connection may live; it is closed with 1001 then. Default: a day.
+    pub max_age: Option<Duration>,
+    /// How many connections a server has at a time, those in their handshake counted; further ones get
+    /// a 503. Default: 100,000.
+    pub max_connections: usize,
+    /// How many of them may come from one address; further ones get a 429. Default: no limit, as many
+    /// peers may share a proxy's.
+    pub max_connections_per_address: Option<usize>,
+    /// The protocol's limits and deadlines. Its defaults, but that a peer is closed that has been silent
+    /// for 120 s, pongs included.
+    pub protocol: Config,
+    /// How long a peer may take nothing of what it is sent before it is cut off. Default: 30 s.
+    pub write_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let mut protocol = Config::default();
+        protocol.idle_timeout = Some(Duration::from_secs(120));
+        Self {
+            handshake: Limits::default(),
+            handshake_timeout: Duration::from_secs(10),
+            inbox_bytes: 1024 * 1024,
+            mailbox: MailboxLimits::default(),
+            max_age: Some(Duration::from_secs(24 * 60 * 60)),
+            max_connections: 100_000,
+            max_connections_per_address: None,
+            protocol,
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}

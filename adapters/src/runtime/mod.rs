@@ -1,0 +1,148 @@
+//! What a runtime supplies: a [`Transport`] for each connection, a [`Listener`] for a server, and a
+//! [`Runtime`] that runs tasks and waits.
+//!
+//! Everything else, from the first byte of a handshake to the last of a close, is the same on every
+//! runtime. The adapters here implement these traits; so can you, for sockets of another kind.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::buf::Limit;
+
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
+/// A task, or something to wait for.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// One peer's bytes, both ways.
+///
+/// Everything takes `&self`: the task that owns a connection reads, and whoever has something to send
+/// writes. The `poll_*` methods are only called by the owner, one at a time, so a transport need not
+/// keep more than one waker for each direction.
+pub trait Transport: Send + Sync + 'static {
+    /// Reads what is there into `buf`, at most once; 0 at the end of the stream.
+    ///
+    /// A transport that knows that nothing more is there, as after a read that did not fill `buf`,
+    /// should remember it, so that the next call costs no system call.
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// As [`poll_read`](Self::poll_read), into memory that need not be zeroed first.
+    ///
+    /// By itself it zeroes it.
+    fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut Limit<&mut Vec<u8>>,
+    ) -> Poll<io::Result<usize>> {
+        let limit = buf.limit();
+        let vec = buf.get_mut();
+        let len = vec.len();
+        vec.resize(len + limit, 0);
+        let polled = self.poll_read(cx, &mut vec[len..]);
+        let read = match &polled {
+            Poll::Ready(Ok(n)) => (*n).min(limit),
+            _ => 0,
+        };
+        vec.truncate(len + read);
+        buf.set_limit(limit - read);
+        polled
+    }
+
+    /// Writes some of `slices` at once, or says [`ErrorKind::WouldBlock`]. It is called under a lock, so
+    /// it must neither wait nor wake anybody.
+    ///
+    /// By itself it always says so: then only the owner writes, as where writing goes through a layer
+    /// of encryption.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _ = slices;
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    /// Writes some of `slices`.
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Passes on what the transport itself has kept of earlier writes.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the writing side; the peer may still send.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends both sides at once, so that whatever the owner waits for fails. Anybody may call it.
+    fn abort(&self);
+
+    /// Who the peer is, where peers have addresses.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+impl Transport for Box<dyn Transport> {
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        (**self).poll_read(cx, buf)
+    }
+
+    fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut Limit<&mut Vec<u8>>,
+    ) -> Poll<io::Result<usize>> {
+        (**self).poll_read_buf(cx, buf)
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (**self).try_write(slices)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        (**self).poll_write(cx, slices)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_shutdown(cx)
+    }
+
+    fn abort(&self) {
+        (**self).abort();
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        (**self).peer_addr()
+    }
+}
+
+/// Where connections come in.
+pub trait Listener: Send + 'static {
+    /// What an accepted connection is.
+    type Io: Transport;
+
+    /// Waits for the next connection, and says who it is from.
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>>;
+}
+
+/// What runs tasks and waits.
+pub trait Runtime: fmt::Debug + Send + Sync + 'static {
+    /// Runs `task` beside others. Called from within a task.
+    fn spawn(&self, task: BoxFuture<()>);
+
+    /// Waits for `duration`. Called from within a task.
+    fn sleep(&self, duration: Duration) -> BoxFuture<()>;
+
+    /// Connects to a TCP port of a host, a name or an address. Called from within a task.
+    fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>>;
+}

@@ -1,0 +1,357 @@
+//! Everything on tokio. No other file of this crate names it.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::thread;
+use std::time::Duration;
+
+use bytes::buf::Limit;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
+
+use super::{BoxFuture, Listener, Runtime, Transport};
+use crate::driver::endpoint::Endpoint;
+use crate::driver::timer::Timer;
+use crate::{AcceptError, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket};
+
+/// Waits for a peer's request, with default [`Options`]; answer it with what that gives.
+///
+/// `io` is a TCP or Unix socket, or any other stream in an [`Io`].
+///
+/// # Errors
+///
+/// Why there is no request. The peer has been told.
+///
+/// # Cancel safety
+///
+/// If it is dropped, so is the connection.
+pub async fn accept(io: impl Transport) -> Result<Handshake, AcceptError> {
+    Acceptor::new(Options::default()).accept(io).await
+}
+
+/// Accepts connections that share their options and their timer: for a server with a loop of its own.
+#[derive(Clone, Debug)]
+pub struct Acceptor(Arc<Endpoint>);
+
+impl Acceptor {
+    /// An acceptor with these options. Call it within a runtime.
+    pub fn new(options: Options) -> Self {
+        Self(Endpoint::new(options, timer()))
+    }
+
+    /// As [`accept`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no request. The peer has been told.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, so is the connection.
+    pub async fn accept(&self, io: impl Transport) -> Result<Handshake, AcceptError> {
+        Handshake::read(&self.0, io).await
+    }
+}
+
+/// Connects to a `ws://` URL, when what it gives is awaited.
+pub fn connect(url: impl Into<String>) -> Connect {
+    Connect::new(url.into(), Arc::new(Tokio), timer)
+}
+
+/// Serves connections, when what it gives is awaited: `decide` answers each request, and `handle` runs as
+/// a task of its own for each connection.
+pub fn serve<L, D, H, F>(listener: L, decide: D, handle: H) -> Serve<L, D, H>
+where
+    L: Listener,
+    D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+    H: Fn(WebSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    Serve::new(listener, decide, handle, Timer::new(Arc::new(Tokio)))
+}
+
+/// Listens on a TCP port as a server should: a short restart finds it free, a rush of connections fits its
+/// queue, and what it accepts does not wait to fill packets (`TCP_NODELAY`).
+///
+/// # Errors
+///
+/// The address is taken, or not ours.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address, false)
+}
+
+/// Runs `n` threads with a runtime and a listener each, all on the same address: `serve` gets the listener
+/// and runs on the thread. The kernel spreads the connections. Blocks until all are done.
+///
+/// # Errors
+///
+/// The address is taken or not ours, or a thread or runtime cannot be made.
+///
+/// # Panics
+///
+/// If `serve` does on one of them.
+#[cfg(unix)]
+pub fn workers<F: Future>(
+    n: usize,
+    address: SocketAddr,
+    serve: impl Fn(TcpListener) -> F + Sync,
+) -> io::Result<Vec<F::Output>>
+where
+    F::Output: Send,
+{
+    let runtimes =
+        (0..n.max(1)).map(|_| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtimes = runtimes.collect::<io::Result<Vec<_>>>()?;
+    let mut listeners = Vec::new();
+    let mut address = address;
+    for runtime in runtimes {
+        let guard = runtime.enter();
+        let listener = bind(address, true)?;
+        // The first one picks the port, if any will do.
+        address = listener.local_addr()?;
+        drop(guard);
+        listeners.push((runtime, listener));
+    }
+    let serve = &serve;
+    thread::scope(|scope| {
+        let threads = listeners.into_iter().map(|(runtime, listener)| {
+            let name = "wsforge-worker".to_owned();
+            thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, move || runtime.block_on(async { serve(listener).await }))
+        });
+        let threads = threads.collect::<io::Result<Vec<_>>>()?;
+        let join = |thread: thread::ScopedJoinHandle<'_, F::Output>| match thread.join() {
+            Ok(output) => output,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok(threads.into_iter().map(join).collect())
+    })
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    #[cfg(unix)]
+    if shared {
+        socket.set_reuseport(true)?;
+    }
+    let _ = shared;
+    // Accepted sockets inherit it on Linux, where that saves a system call for each.
+    socket.set_nodelay(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}
+
+/// The timer of this thread's runtime; the last one who has a connection ends it.
+fn timer() -> Arc<Timer> {
+    thread_local! {
+        // Neither keeps the timer, nor the runtime.
+        static TIMER: RefCell<Option<(tokio::runtime::Id, Weak<Timer>)>> = const { RefCell::new(None) };
+    }
+    let id = Handle::current().id();
+    TIMER.with_borrow_mut(|known| {
+        if let Some((of, timer)) = known
+            && *of == id
+            && let Some(timer) = timer.upgrade()
+        {
+            return timer;
+        }
+        let timer = Timer::new(Arc::new(Tokio));
+        *known = Some((id, Arc::downgrade(&timer)));
+        timer
+    })
+}
+
+/// Tokio as a runtime.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    fn spawn(&self, task: BoxFuture<()>) {
+        // Outside of a runtime there is nobody to run it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(task);
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Transport>)
+        })
+    }
+}
+
+/// A socket of the operating system, on either kind of address.
+macro_rules! socket {
+    ($socket:ty, $peer_addr:expr) => {
+        impl Transport for $socket {
+            fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+                loop {
+                    let mut short = 0;
+                    // A read that does not fill the buffer has emptied the socket. Saying so here, where
+                    // tokio knows which readiness was meant, saves the read that would find out.
+                    let read = self.try_io(Interest::READABLE, || {
+                        let n = (&*SockRef::from(self)).read(buf)?;
+                        if cfg!(unix) && n > 0 && n < buf.len() {
+                            short = n;
+                            return Err(ErrorKind::WouldBlock.into());
+                        }
+                        Ok(n)
+                    });
+                    match read {
+                        Err(_) if short > 0 => return Poll::Ready(Ok(short)),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            ready!(self.poll_read_ready(cx))?;
+                        }
+                        read => return Poll::Ready(read),
+                    }
+                }
+            }
+
+            fn poll_read_buf(
+                &self,
+                cx: &mut Context<'_>,
+                buf: &mut Limit<&mut Vec<u8>>,
+            ) -> Poll<io::Result<usize>> {
+                loop {
+                    match self.try_read_buf(buf) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            ready!(self.poll_read_ready(cx))?;
+                        }
+                        read => return Poll::Ready(read),
+                    }
+                }
+            }
+
+            fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+                match slices {
+                    [slice] => <$socket>::try_write(self, slice),
+                    _ => self.try_write_vectored(slices),
+                }
+            }
+
+            fn poll_write(
+                &self,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                loop {
+                    match Transport::try_write(self, slices) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            ready!(self.poll_write_ready(cx))?;
+                        }
+                        written => return Poll::Ready(written),
+                    }
+                }
+            }
+
+            fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(SockRef::from(self).shutdown(Shutdown::Write))
+            }
+
+            fn abort(&self) {
+                // It may be closed already.
+                let _ = SockRef::from(self).shutdown(Shutdown::Both);
+            }
+
+            fn peer_addr(&self) -> Option<SocketAddr> {
+                $peer_addr(self)
+            }
+        }
+    };
+}
+
+socket!(TcpStream, |socket: &TcpStream| socket.peer_addr().ok());
+#[cfg(unix)]
+socket!(UnixStream, |_: &UnixStream| None);
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, Option<SocketAddr>)>> {
+        let (stream, address) = ready!(Self::poll_accept(self, cx))?;
+        if !cfg!(target_os = "linux") {
+            stream.set_nodelay(true)?;
+        }
+        Poll::Ready(Ok((stream, Some(address))))
+    }
+}
+
+#[cfg(unix)]
+impl Listener for UnixListener {
+    type Io = UnixStream;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(UnixStream, Option<SocketAddr>)>> {
+        Self::poll_accept(self, cx).map_ok(|(stream, _)| (stream, None))
+    }
+}
+
+/// Any stream of bytes as a transport: one with encryption, or one in memory.
+///
+/// Only the connection's own task writes to it, so what others send wakes that task.
+#[derive(Debug)]
+pub struct Io<T> {
+    inner: Mutex<T>,
+    aborted: AtomicBool,
+}
+
+impl<T> Io<T> {
+    /// Makes a transport of `inner`.
+    pub const fn new(inner: T) -> Self {
+        Self { inner: Mutex::new(inner), aborted: AtomicBool::new(false) }
+    }
+
+    fn lock(&self) -> io::Result<MutexGuard<'_, T>> {
+        if self.aborted.load(Ordering::Acquire) {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        Ok(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Io<T> {
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Pin::new(&mut *self.lock()?).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()?).poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()?).poll_shutdown(cx)
+    }
+
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,359 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use wsforge_core::CloseCode;
+use wsforge_core::handshake::{Reject, Request};
+
+use crate::driver::endpoint::Endpoint;
+use crate::driver::opening::{Opened, Opening};
+use crate::driver::timer::Timer;
+use crate::driver::turn;
+use crate::runtime::{BoxFuture, Listener};
+use crate::{AcceptError, Answer, Options, WebSocket};
+
+/// A server that is yet to run: set what is not to be as usual, and await it.
+///
+/// It accepts connections until the future given to [`shutdown`](Self::shutdown) is ready, then closes
+/// all with 1001, waits for them, and gives a [`Report`].
+#[must_use = "a server runs when it is awaited"]
+pub struct Serve<L, D, H> {
+    listener: L,
+    decide: D,
+    handle: H,
+    options: Options,
+    shutdown: BoxFuture<()>,
+    patience: Duration,
+    timer: Arc<Timer>,
+}
+
+/// What became of a server's connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many connections were opened.
+    pub opened: usize,
+    /// How many were refused because there were too many.
+    pub turned_away: usize,
+    /// How many had to be cut off in the end, as they did not close in time.
+    pub cut: usize,
+}
+
+/// A request as a server's `decide` sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The request; it may be for something else than a WebSocket.
+    pub request: Request<'a>,
+    /// Who asks, where peers have addresses.
+    pub peer_addr: Option<SocketAddr>,
+}
+
+/// A pause after which it is tried again to accept, when the process has no descriptors left.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// So many connections get their Close at a time, and so much time passes until the next do: else all
+/// their peers would come back at once.
+const WAVE: (usize, Duration) = (256, Duration::from_millis(10));
+
+/// So many peers are told at a time that there are too many; further ones are just dropped.
+const MAX_TURNED_AWAY: usize = 1024;
+
+impl<L, D, H> Serve<L, D, H> {
+    pub(crate) fn new(listener: L, decide: D, handle: H, timer: Arc<Timer>) -> Self {
+        Self {
+            listener,
+            decide,
+            handle,
+            options: Options::default(),
+            shutdown: Box::pin(std::future::pending()),
+            patience: Duration::from_secs(10),
+            timer,
+        }
+    }
+
+    /// Sets the limits and deadlines.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Stops when `signal` is ready.
+    pub fn shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.shutdown = Box::pin(signal);
+        self
+    }
+
+    /// How long it waits for its connections to end when it stops. Default: 10 s.
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}
+
+impl<L, D, H, F> IntoFuture for Serve<L, D, H>
+where
+    L: Listener,
+    D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+    H: Fn(WebSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    type Output = Report;
+    type IntoFuture = BoxFuture<Report>;
+
+    fn into_future(self) -> BoxFuture<Report> {
+        Box::pin(self.run())
+    }
+}
+
+impl<L, D, H, F> Serve<L, D, H>
+where
+    L: Listener,
+    D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+    H: Fn(WebSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    async fn run(self) -> Report {
+        let Self { mut listener, decide, handle, options, mut shutdown, patience, timer } = self;
+        let endpoint = Endpoint::new(options, timer.clone());
+        let app = Arc::new(App { decide, handle, census: Census::default() });
+        loop {
+            let accepted = poll_fn(|cx| {
+                if shutdown.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                listener.poll_accept(cx).map(Some)
+            });
+            match accepted.await {
+                None => break,
+                Some(Ok((io, peer_addr))) => {
+                    app.clone().welcome(Opening::new(&endpoint, io), peer_addr)
+                }
+                // One peer's failure, and over before it began.
+                Some(Err(error)) if is_of_one_connection(&error) => {}
+                // Out of descriptors or memory: connections that end give some back.
+                Some(Err(_)) => {
+                    let mut pause = timer.sleep(BACK_OFF);
+                    let pause = poll_fn(|cx| {
+                        if shutdown.as_mut().poll(cx).is_ready() {
+                            return Poll::Ready(true);
+                        }
+                        pause.as_mut().poll(cx).map(|()| false)
+                    });
+                    if pause.await {
+                        break;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        let cut = stop(&timer, patience).await;
+        let Census { opened, turned_away, .. } = &app.census;
+        Report {
+            opened: opened.load(Ordering::Relaxed),
+            turned_away: turned_away.load(Ordering::Relaxed),
+            cut,
+        }
+    }
+}
+
+impl<L: fmt::Debug, D, H> fmt::Debug for Serve<L, D, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// What the application supplies, and who its peers are.
+struct App<D, H> {
+    decide: D,
+    handle: H,
+    census: Census,
+}
+
+impl<D, H, F> App<D, H>
+where
+    D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+    H: Fn(WebSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Gives a peer a task, if there is a place for it.
+    fn welcome(self: Arc<Self>, mut opening: Opening, peer_addr: Option<SocketAddr>) {
+        let endpoint = opening.outbox().endpoint.clone();
+        let refusal = match Place::take(&self, &endpoint.options, peer_addr) {
+            Ok(place) => {
+                let opening = Box::new(opening);
+                return endpoint.timer.spawn(Box::pin(self.serve(opening, peer_addr, place)));
+            }
+            Err(Full::Address) => Reject {
+                status: 429,
+                headers: &[],
+                body: b"too many connections from your address",
+            },
+            Err(Full::Server) => {
+                Reject { status: 503, headers: &[], body: b"too many connections" }
+            }
+        };
+        self.census.turned_away.fetch_add(1, Ordering::Relaxed);
+        if self.census.refusing.fetch_add(1, Ordering::Relaxed) >= MAX_TURNED_AWAY {
+            self.census.refusing.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        opening.turn_away(&refusal, AcceptError::Rejected(refusal.status));
+        endpoint.timer.spawn(Box::pin(async move {
+            let _ = poll_fn(|cx| opening.poll(cx, |_, _, _| Opened::Later(()))).await;
+            self.census.refusing.fetch_sub(1, Ordering::Relaxed);
+        }));
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        opening: Box<Opening>,
+        peer_addr: Option<SocketAddr>,
+        place: Place<D, H>,
+    ) {
+        let _place = place;
+        let Some(socket) = self.open(opening, peer_addr).await else { return };
+        let mut handling = pin!((self.handle)(socket));
+        poll_fn(|cx| turn::scope(|| handling.as_mut().poll(cx))).await;
+    }
+
+    async fn open(
+        &self,
+        mut opening: Box<Opening>,
+        peer_addr: Option<SocketAddr>,
+    ) -> Option<WebSocket> {
+        let config = opening.outbox().endpoint.config.clone();
+        let open = poll_fn(|cx| {
+            opening.poll(cx, |request, _, output| {
+                let answer = (self.decide)(&Incoming { request: *request, peer_addr });
+                Opened::<()>::Answered(answer.write(request, &config, output))
+            })
+        });
+        let socket = open.await.ok()?.ok()?;
+        self.census.opened.fetch_add(1, Ordering::Relaxed);
+        Some(socket)
+    }
+}
+
+/// How many peers there are.
+#[derive(Debug, Default)]
+struct Census {
+    opened: AtomicUsize,
+    turned_away: AtomicUsize,
+    /// Those who are being told.
+    refusing: AtomicUsize,
+    present: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A peer's place, from its handshake to its end.
+struct Place<D, H> {
+    app: Arc<App<D, H>>,
+    /// Only where addresses are counted.
+    address: Option<Box<IpAddr>>,
+}
+
+enum Full {
+    Address,
+    Server,
+}
+
+impl<D, H> Place<D, H> {
+    fn take(
+        app: &Arc<App<D, H>>,
+        options: &Options,
+        peer_addr: Option<SocketAddr>,
+    ) -> Result<Self, Full> {
+        let census = &app.census;
+        // Only the accepting task adds.
+        if census.present.load(Ordering::Relaxed) >= options.max_connections {
+            return Err(Full::Server);
+        }
+        let mut address = None;
+        if let (Some(most), Some(peer_addr)) = (options.max_connections_per_address, peer_addr) {
+            let mut by_address = lock(&census.by_address);
+            let present = by_address.get(&peer_addr.ip()).copied().unwrap_or_default();
+            if present >= most {
+                return Err(Full::Address);
+            }
+            by_address.insert(peer_addr.ip(), present + 1);
+            address = Some(Box::new(peer_addr.ip()));
+        }
+        census.present.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { app: app.clone(), address })
+    }
+}
+
+impl<D, H> Drop for Place<D, H> {
+    fn drop(&mut self) {
+        let census = &self.app.census;
+        census.present.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = &self.address {
+            let mut by_address = lock(&census.by_address);
+            if let Some(present) = by_address.get_mut(&**address) {
+                *present -= 1;
+                if *present == 0 {
+                    by_address.remove(&**address);
+                }
+            }
+        }
+    }
+}
+
+/// Closes all connections and waits for their ends; says how many had to be cut off.
+async fn stop(timer: &Timer, patience: Duration) -> usize {
+    let (wave, pause) = WAVE;
+    let mut late = timer.sleep(patience);
+    let mut over = false;
+    let mut pass = async |duration| {
+        let mut pause = timer.sleep(duration);
+        poll_fn(|cx| {
+            over = over || late.as_mut().poll(cx).is_ready();
+            if over { Poll::Ready(()) } else { pause.as_mut().poll(cx) }
+        })
+        .await;
+        over
+    };
+    let outboxes = timer.outboxes();
+    'waves: {
+        for outboxes in outboxes.chunks(wave) {
+            for outbox in outboxes {
+                // Who is still shaking hands has nothing to close.
+                if !outbox.close(CloseCode::GOING_AWAY, "the server stops") {
+                    outbox.transport.abort();
+                }
+            }
+            if pass(pause).await {
+                break 'waves;
+            }
+        }
+    }
+    drop(outboxes);
+    while timer.len() > 0 && !pass(pause).await {}
+    let left = timer.outboxes();
+    for outbox in &left {
+        outbox.transport.abort();
+    }
+    left.len()
+}
+
+/// Whether accepting failed because of the peer, who is gone already.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

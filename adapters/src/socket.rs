@@ -1,0 +1,333 @@
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::thread;
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use wsforge_core::{CloseCode, Message as Lent, OwnedChunk};
+
+use crate::driver::opening::poll_end;
+use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
+use crate::driver::replies::Replies;
+use crate::driver::session::{Aim, Received, Session};
+use crate::error::{Closed, PingError, SendError};
+use crate::sender::push;
+use crate::{CloseInfo, Message, MessageWriter, Receiver, Sender};
+
+/// A WebSocket connection, a server's or a client's.
+///
+/// It has no task of its own: it reads, answers pings and writes what the peer was slow to take only
+/// while one of [`recv`](Self::recv), [`send`](Self::send), [`flush`](Self::flush),
+/// [`close`](Self::close) and their like is polled. So keep receiving, even if nothing is expected; a
+/// connection that nobody polls is still cut off when its peer takes nothing for
+/// [`Options::write_timeout`](crate::Options::write_timeout). Its peer's silence counts only while somebody
+/// receives.
+///
+/// `while let Some(message) = socket.recv().await { socket.send(message).await? }` is a fast echo: what is
+/// sent while messages of the same read wait to be received leaves with the last of them, in one write.
+///
+/// Dropping it closes the connection with 1000 (1011 if the thread panics), in the background and within
+/// [`Config::close_timeout`](crate::proto::Config::close_timeout).
+#[derive(Debug)]
+pub struct WebSocket {
+    outbox: Arc<Outbox>,
+    /// There is one until it is dropped.
+    session: Option<Box<Session>>,
+}
+
+impl WebSocket {
+    pub(crate) fn new(outbox: Arc<Outbox>, session: Session) -> Self {
+        Self { outbox, session: Some(Box::new(session)) }
+    }
+
+    /// Receives the next message; `None` is the end, see [`close_info`](Self::close_info).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, nothing is lost.
+    pub async fn recv(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Receives the next message where it lies, without owning it: `f` looks at it and says what comes
+    /// of it. `None` is the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, `f` has not been called, and nothing is lost.
+    pub async fn recv_with<R>(&mut self, f: impl FnOnce(Lent<'_>) -> R) -> Option<R> {
+        let mut f = Some(f);
+        poll_fn(|cx| {
+            self.poll_each(cx, Aim::Whole, |received, _| match (received, f.take()) {
+                (Received::Message(message), Some(f)) => ControlFlow::Break(f(message)),
+                _ => ControlFlow::Continue(()),
+            })
+        })
+        .await
+    }
+
+    /// Hands every message to `f`, lent from the read buffer, with a way to [reply](Replies), until `f`
+    /// breaks or the connection ends: then it gives `None`.
+    ///
+    /// The fastest way to serve a connection: nothing is copied or allocated, and all replies to what
+    /// came in one read leave in one write.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, nothing is lost: what `f` has not seen is received next.
+    pub async fn for_each<B>(
+        &mut self,
+        mut f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> Option<B> {
+        poll_fn(|cx| {
+            self.poll_each(cx, Aim::Whole, |received, replies| match received {
+                Received::Message(message) => f(message, replies),
+                Received::Chunk(_) => ControlFlow::Continue(()),
+            })
+        })
+        .await
+    }
+
+    /// Receives the next piece of a message, for messages that are larger than memory should hold: with
+    /// [`Delivery::Chunks`](crate::proto::Delivery::Chunks), what has arrived; otherwise whole messages.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, nothing is lost.
+    pub async fn recv_chunk(&mut self) -> Option<OwnedChunk> {
+        poll_fn(|cx| {
+            self.poll_each(cx, Aim::Pieces, |received, _| ControlFlow::Break(received.into_chunk()))
+        })
+        .await
+    }
+
+    /// Sends a message. It waits as long as too much waits for the peer, and reads on meanwhile: up to
+    /// [`Options::inbox_bytes`](crate::Options::inbox_bytes) of messages are kept to be received.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] with the message, if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, the message has not been sent.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.poll_send(cx, Piece::Message, &mut message)).await
+    }
+
+    /// As [`send`](Self::send), but the message may wait for the next [`flush`](Self::flush), `send` or
+    /// wait for a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.poll_send(cx, Piece::Fed, &mut message)).await
+    }
+
+    /// Waits until all that was sent has been written to the transport, and reads on meanwhile, as
+    /// [`send`](Self::send) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the connection ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn flush(&mut self) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_flushed(cx)).await
+    }
+
+    /// Sends a ping, see [`Sender::ping`].
+    ///
+    /// # Errors
+    ///
+    /// [`PingError`].
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), PingError> {
+        self.sender().ping(payload)
+    }
+
+    /// Closes the connection and waits for the end, at most for
+    /// [`Config::close_timeout`](crate::proto::Config::close_timeout) and a little. Messages that still
+    /// arrive are dropped; who wants them calls [`Sender::close`] and receives to the end.
+    ///
+    /// `reason` is cut at 123 bytes, between characters.
+    ///
+    /// # Cancel safety
+    ///
+    /// The Close is queued by the first poll; to wait for the end, receive or call it again.
+    pub async fn close(&mut self, code: CloseCode, reason: &str) -> &CloseInfo {
+        self.sender().close(code, reason);
+        poll_fn(|cx| {
+            let session = self.session.as_mut().expect("until it is dropped");
+            poll_end(session, &self.outbox, cx)
+        })
+        .await;
+        self.close_info().expect("it is over")
+    }
+
+    /// Begins a message whose length need not be known, and that need not be in memory as a whole.
+    /// Messages that others send meanwhile wait for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the connection is closing.
+    pub async fn stream(&mut self, kind: wsforge_core::Kind) -> Result<MessageWriter<'_>, Closed> {
+        MessageWriter::begin(self, kind).await
+    }
+
+    /// A way to send from elsewhere.
+    pub fn sender(&self) -> Sender {
+        Sender { outbox: self.outbox.clone() }
+    }
+
+    /// Splits it into two parts for two tasks. The receiver is the one who has to be polled.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender(), Receiver::new(self))
+    }
+
+    /// How the connection ended, once it has.
+    pub fn close_info(&self) -> Option<&CloseInfo> {
+        self.session.as_ref()?.info()
+    }
+
+    /// The peer's address, where peers have one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.outbox.transport.peer_addr()
+    }
+
+    /// Polls [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_each(cx, Aim::Whole, |received, _| match received {
+            Received::Message(message) => ControlFlow::Break(message.into()),
+            Received::Chunk(_) => ControlFlow::Continue(()),
+        })
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    fn poll_each<B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        aim: Aim,
+        f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+    ) -> Poll<Option<B>> {
+        let session = self.session.as_mut().expect("until it is dropped");
+        session.poll_each(&self.outbox, cx, aim, f)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: Piece,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), SendError>> {
+        while let Some(sent) = message.as_ref() {
+            match push(&self.outbox, piece, sent, Room::Needed) {
+                Ok(()) => *message = None,
+                Err(Refusal::Full) => ready!(self.poll_room(cx)),
+                Err(_) => {
+                    return Poll::Ready(
+                        message.take().map_or(Ok(()), |m| Err(SendError::Closed(m))),
+                    );
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until there is room to send, or the connection is over.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_each(cx, Aim::Room, |_, _| ControlFlow::<()>::Continue(())).map(|_| ())
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.outbox.flush_now();
+        while self.outbox.pending() > 0 {
+            ready!(self.poll_each(cx, Aim::Empty, |_, _| ControlFlow::<()>::Continue(())));
+        }
+        Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let outbox = self.outbox.clone();
+        if session.info().is_some() {
+            // Somebody may hold a sender, and with it the socket.
+            if Arc::strong_count(&self.outbox) > 2 {
+                outbox.transport.abort();
+            }
+            return;
+        }
+        let code = if thread::panicking() { CloseCode::INTERNAL } else { CloseCode::NORMAL };
+        outbox.close(code, "");
+        let timer = outbox.endpoint.timer.clone();
+        timer.spawn(Box::pin(async move {
+            poll_fn(|cx| poll_end(&mut session, &outbox, cx)).await;
+            outbox.transport.abort();
+        }));
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.get_mut().poll_recv(cx)
+    }
+}
+
+/// Messages are gathered until they are flushed, or too much of them is.
+impl Sink<Message> for WebSocket {
+    type Error = SinkError;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        let this = self.get_mut();
+        while !this.outbox.has_room() {
+            ready!(this.poll_room(cx));
+        }
+        Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SinkError> {
+        let this = self.get_mut();
+        match push(&this.outbox, Piece::Fed, &message, Room::Any) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(SinkError::Closed(Some(message))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.get_mut().poll_flushed(cx).map_err(|Closed| SinkError::Closed(None))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        let this = self.get_mut();
+        this.sender().close(CloseCode::NORMAL, "");
+        let session = this.session.as_mut().expect("until it is dropped");
+        poll_end(session, &this.outbox, cx).map(Ok)
+    }
+}
+
+/// Why a sink takes no more.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SinkError {
+    /// The connection is closing; a message that was not taken comes back.
+    #[error("the connection is closed")]
+    Closed(Option<Message>),
+}

@@ -1,0 +1,99 @@
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use wsforge_core::frame::Opcode;
+use wsforge_core::{CloseCode, Kind};
+
+use crate::WebSocket;
+use crate::driver::outbox::{Piece, Refusal, Room};
+use crate::driver::turn;
+use crate::error::Closed;
+
+/// A message that is being sent in pieces, see [`WebSocket::stream`].
+///
+/// It ends with [`finish`](Self::finish). Dropped before, it leaves the peer with a part of a message, so
+/// the connection is closed with 1011.
+#[derive(Debug)]
+#[must_use = "the message has to be finished"]
+pub struct MessageWriter<'a> {
+    socket: &'a mut WebSocket,
+    /// That of the next fragment: the first says what the message is.
+    opcode: Opcode,
+    finished: bool,
+}
+
+impl<'a> MessageWriter<'a> {
+    pub(crate) async fn begin(socket: &'a mut WebSocket, kind: Kind) -> Result<Self, Closed> {
+        turn::flush();
+        poll_fn(|cx| {
+            loop {
+                match socket.outbox().begin_stream() {
+                    Ok(()) => return Poll::Ready(Ok(())),
+                    Err(Refusal::Closed) => return Poll::Ready(Err(Closed)),
+                    // A writer borrows the socket, so nobody else can have begun one.
+                    Err(_) => ready!(socket.poll_room(cx)),
+                }
+            }
+        })
+        .await?;
+        Ok(Self { socket, opcode: kind.into(), finished: false })
+    }
+
+    /// Sends a piece, as a fragment of its own. A text may be cut anywhere, but must be UTF-8 as a whole.
+    /// It waits as [`WebSocket::send`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, the piece has not been sent.
+    pub async fn write(&mut self, piece: impl Into<Bytes>) -> Result<(), Closed> {
+        let piece = piece.into();
+        poll_fn(|cx| self.poll_write(cx, &piece, false)).await
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the connection is closing.
+    pub async fn finish(mut self) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_write(cx, &Bytes::new(), true)).await
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &Bytes,
+        last: bool,
+    ) -> Poll<Result<(), Closed>> {
+        loop {
+            let body = piece.clone().into();
+            match self.socket.outbox().push(
+                Piece::Fragment { last },
+                self.opcode,
+                body,
+                Room::Needed,
+            ) {
+                Ok(_) => {
+                    self.opcode = Opcode::Continuation;
+                    self.finished = last;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Refusal::Full) => ready!(self.socket.poll_room(cx)),
+                Err(_) => return Poll::Ready(Err(Closed)),
+            }
+        }
+    }
+}
+
+impl Drop for MessageWriter<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.socket.outbox().close(CloseCode::INTERNAL, "a message was not finished");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A server of `wsforge` for a load client: `cargo run --release --bin bench-server -- --help`.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+use wsforge::proto::hub::Audience;
+use wsforge::proto::{Kind, Message as Lent};
+use wsforge::tokio::{listen, serve};
+use wsforge::{Answer, FanOut, Options, Replies, WebSocket};
+
+/// Serves what a load client asks for.
+#[derive(Clone, Copy, Debug, Parser)]
+struct Arguments {
+    /// What it runs on.
+    #[arg(long, default_value = "tokio")]
+    runtime: Runtime,
+    /// Messages lent from the read buffer, or owned ones received and sent in a plain loop.
+    #[arg(long, default_value = "lent")]
+    api: Api,
+    /// The port to listen on; 0 takes any that is free.
+    #[arg(long, default_value_t = 9001)]
+    port: u16,
+    /// With 1, the runtime has a single thread; with more, it spreads tasks over so many.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// What becomes of a message.
+    #[arg(long, default_value = "echo")]
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Runtime {
+    Tokio,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Api {
+    Lent,
+    Socket,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// It goes to everybody, its sender included.
+    Broadcast,
+    /// It goes back.
+    Echo,
+    /// It is parsed, and what was parsed goes back.
+    Json,
+}
+
+/// What the load client sends as JSON.
+#[derive(Deserialize, Serialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: u64,
+    data: &'a str,
+}
+
+fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    let Runtime::Tokio = arguments.runtime;
+    let runtime = if arguments.threads <= 1 {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(arguments.threads).enable_all().build()
+    };
+    runtime?.block_on(run(arguments))
+}
+
+async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    println!("listening on ws://{}/", listener.local_addr()?);
+    let accept = |_: &wsforge::Incoming<'_>| Answer::accept();
+    let options = Options::default();
+    let everybody = FanOut::new();
+    match (api, mode) {
+        (Api::Lent, Mode::Echo) => serve(listener, accept, lent_echo).options(options).await,
+        (Api::Lent, Mode::Json) => serve(listener, accept, lent_json).options(options).await,
+        (Api::Lent, Mode::Broadcast) => {
+            let handle = move |socket| lent_broadcast(socket, everybody.clone());
+            serve(listener, accept, handle).options(options).await
+        }
+        (Api::Socket, Mode::Echo) => serve(listener, accept, socket_echo).options(options).await,
+        (Api::Socket, Mode::Json) => serve(listener, accept, socket_json).options(options).await,
+        (Api::Socket, Mode::Broadcast) => {
+            let handle = move |socket| socket_broadcast(socket, everybody.clone());
+            serve(listener, accept, handle).options(options).await
+        }
+    };
+    Ok(())
+}
+
+async fn lent_echo(mut socket: WebSocket) {
+    let echo = |message: Lent<'_>, replies: &mut Replies<'_>| {
+        // Fails only when the connection is closing.
+        let _ = if message.is_borrowed() {
+            replies.send(message.kind(), message.as_bytes())
+        } else {
+            replies.send(message.kind(), message.into_bytes())
+        };
+        ControlFlow::<()>::Continue(())
+    };
+    socket.for_each(echo).await;
+}
+
+async fn lent_json(mut socket: WebSocket) {
+    let answer = |message: Lent<'_>, replies: &mut Replies<'_>| {
+        if let Some(reply) = reply(message.as_bytes()) {
+            let _ = replies.send(Kind::Text, &reply);
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    socket.for_each(answer).await;
+}
+
+async fn lent_broadcast(mut socket: WebSocket, everybody: FanOut) {
+    let _member = everybody.join(&socket.sender()).expect("a server's");
+    let send = |message: Lent<'_>, _: &mut Replies<'_>| {
+        everybody.send(Audience::All, message.kind(), message.as_bytes());
+        ControlFlow::<()>::Continue(())
+    };
+    socket.for_each(send).await;
+}
+
+async fn socket_echo(mut socket: WebSocket) {
+    while let Some(message) = socket.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn socket_json(mut socket: WebSocket) {
+    while let Some(message) = socket.recv().await {
+        let Some(reply) = reply(message.as_bytes()).and_then(|reply| String::from_utf8(reply).ok())
+        else {
+            continue;
+        };
+        if socket.send(reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn socket_broadcast(mut socket: WebSocket, everybody: FanOut) {
+    let _member = everybody.join(&socket.sender()).expect("a server's");
+    while let Some(message) = socket.recv().await {
+        everybody.send(Audience::All, message.kind(), message.as_bytes());
+    }
+}
+
+/// What was understood of a message.
+fn reply(message: &[u8]) -> Option<Vec<u8>> {
+    let envelope: Envelope<'_> = serde_json::from_slice(message).ok()?;
+    serde_json::to_vec(&envelope).ok()
+}
