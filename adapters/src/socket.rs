@@ -15,6 +15,7 @@ use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
 use crate::driver::replies::Replies;
 use crate::driver::session::{Aim, Received, Session};
 use crate::error::{Closed, PingError, SendError};
+use crate::runtime::Task;
 use crate::sender::push;
 use crate::{CloseInfo, Message, MessageWriter, Receiver, Sender};
 
@@ -49,8 +50,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// If it is dropped before it is ready, nothing is lost.
-    pub async fn recv(&mut self) -> Option<Message> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    pub fn recv(&mut self) -> Recv<'_> {
+        Recv { socket: self }
     }
 
     /// Receives the next message where it lies, without owning it: `f` looks at it and says what comes
@@ -115,9 +116,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// If it is dropped before it is ready, the message has not been sent.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_send(cx, Piece::Message, &mut message)).await
+    pub fn send(&mut self, message: impl Into<Message>) -> Send<'_> {
+        Send { socket: self, message: Some(message.into()) }
     }
 
     /// As [`send`](Self::send), but the message may wait for the next [`flush`](Self::flush), `send` or
@@ -263,6 +263,38 @@ impl WebSocket {
     }
 }
 
+/// Waits for a message, see [`WebSocket::recv`].
+#[derive(Debug)]
+#[must_use = "it receives when it is awaited"]
+pub struct Recv<'a> {
+    socket: &'a mut WebSocket,
+}
+
+impl Future for Recv<'_> {
+    type Output = Option<Message>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.get_mut().socket.poll_recv(cx)
+    }
+}
+
+/// Waits until a message has been taken, see [`WebSocket::send`].
+#[derive(Debug)]
+#[must_use = "it sends when it is awaited"]
+pub struct Send<'a> {
+    socket: &'a mut WebSocket,
+    message: Option<Message>,
+}
+
+impl Future for Send<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Self { socket, message } = self.get_mut();
+        socket.poll_send(cx, Piece::Message, message)
+    }
+}
+
 impl Drop for WebSocket {
     fn drop(&mut self) {
         let Some(mut session) = self.session.take() else { return };
@@ -277,7 +309,7 @@ impl Drop for WebSocket {
         let code = if thread::panicking() { CloseCode::INTERNAL } else { CloseCode::NORMAL };
         outbox.close(code, "");
         let timer = outbox.endpoint.timer.clone();
-        timer.spawn(Box::pin(async move {
+        timer.spawn(Task::new(async move {
             poll_fn(|cx| poll_end(&mut session, &outbox, cx)).await;
             outbox.transport.abort();
         }));

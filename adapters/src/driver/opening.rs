@@ -46,7 +46,6 @@ impl Opening {
     pub(crate) fn new(endpoint: &Arc<Endpoint>, transport: impl Transport) -> Self {
         let outbox = Outbox::register(endpoint, transport, false);
         let deadline = Tick::ceil(endpoint.timer.now() + endpoint.options.handshake_timeout);
-        outbox.open_by(deadline);
         Self { outbox, deadline, stage: Stage::Reading(Accept::new(endpoint.options.handshake)) }
     }
 
@@ -132,7 +131,10 @@ impl Opening {
                     self.turn_away(&slow, AcceptError::TimedOut);
                     continue;
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.outbox.open_by(self.deadline);
+                    return Poll::Pending;
+                }
             };
             let bytes = buf.get_mut(..n).ok_or(ErrorKind::InvalidData).map_err(io::Error::from)?;
             let mut input = Input::new(bytes, now);

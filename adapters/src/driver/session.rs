@@ -37,7 +37,8 @@ pub(crate) struct Session {
 
 #[derive(Debug)]
 pub(crate) enum Conn {
-    Client(ClientConnection<Keys>),
+    /// In a box, as it leaves no room for what tells the two apart.
+    Client(Box<ClientConnection<Keys>>),
     Server(ServerConnection),
 }
 

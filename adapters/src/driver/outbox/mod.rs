@@ -284,6 +284,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.settle(state);
     }
 
+    pub(crate) const fn key(&self) -> u32 {
+        self.key
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         lock(&self.state).phase
     }
@@ -403,6 +407,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
 impl<T: ?Sized> Drop for Outbox<T> {
     fn drop(&mut self) {
+        // First the place, as the key is somebody else's then.
+        self.endpoint.leave_place(self.key);
         self.endpoint.timer.remove(self.key);
     }
 }
