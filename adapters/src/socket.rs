@@ -209,6 +209,11 @@ impl WebSocket {
 
     /// Polls [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        if let Some(session) = &mut self.session
+            && let Some(message) = session.next_waiting(&self.outbox)
+        {
+            return Poll::Ready(Some(message));
+        }
         self.poll_each(cx, Aim::Whole, |received, _| match received {
             Received::Message(message) => ControlFlow::Break(message.into()),
             Received::Chunk(_) => ControlFlow::Continue(()),

@@ -3,8 +3,9 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::{Context, Waker};
 
+use wsforge_core::frame::Header;
 use wsforge_core::hub::{Class, Mailbox, Run};
-use wsforge_core::{Body, Output};
+use wsforge_core::{Body, Kind, Output};
 
 /// What waits to be written to one peer, in the order in which it will be.
 #[derive(Debug, Default)]
@@ -105,6 +106,24 @@ impl Backlog {
             Body::Copy(bytes) => self.front.put(&bytes[skip..]),
             Body::Shared(bytes) => self.front.put_shared(bytes.slice(skip..)),
         }
+    }
+
+    /// Appends a message of a server that goes with others, if it can be copied to the front.
+    #[inline]
+    pub(crate) fn gather(&mut self, kind: Kind, body: &Body<'_>, most: usize) -> bool {
+        let Body::Copy(bytes) = body else { return false };
+        if self.front.is_empty() || self.has_queue() || self.len() + bytes.len() > most {
+            return false;
+        }
+        let header = Header {
+            fin: true,
+            rsv1: false,
+            opcode: kind.into(),
+            mask: None,
+            len: bytes.len() as u64,
+        };
+        self.front.put_frame(&header, Body::Copy(bytes));
+        true
     }
 
     /// Appends a frame behind everything.

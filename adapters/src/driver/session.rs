@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use wsforge_core::{
     Chunk, ClientConnection, CloseCode, Connection, Event, Input, Message, Output, OwnedChunk,
-    Role, ServerConnection, Shutdown, State, Timestamp,
+    OwnedMessage, Role, ServerConnection, Shutdown, State, Timestamp,
 };
 
 use super::entropy::Keys;
@@ -121,6 +121,25 @@ impl Session {
         let waiting = self.slack.as_ref().is_some_and(|slack| slack.has_waiting());
         outbox.set_gathering(waiting && polled.is_ready());
         polled
+    }
+
+    /// Gives the next of the messages that came with the last one that was received. The way is short:
+    /// nothing is read, and nobody is waited for.
+    pub(crate) fn next_waiting(&mut self, outbox: &Arc<Outbox>) -> Option<OwnedMessage> {
+        if !self.has_waiting() {
+            return None;
+        }
+        let (now, mut output) = (outbox.endpoint.timer.now(), Output::new());
+        let mut own = |received: Received<'_>, _: &mut Replies<'_>| match received {
+            Received::Chunk(_) => ControlFlow::Continue(()),
+            Received::Message(message) => ControlFlow::Break(message.into()),
+        };
+        let flow = self.hand_on_waiting(outbox, &mut output, Aim::Whole, now, &mut own);
+        if !self.has_waiting() {
+            Slack::recycle_if_idle(&mut self.slack);
+            outbox.set_gathering(false);
+        }
+        flow.break_value()
     }
 
     /// How it ended, once it has.
@@ -321,8 +340,12 @@ impl Session {
         output: &mut Output,
         now: Timestamp,
     ) -> bool {
-        if self.armed <= Tick::floor(now) {
+        let armed = self.armed;
+        if armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
+        } else if armed != Tick::NEVER && conn!(self, conn => conn.state()) == State::Open {
+            // As long as it is open its deadlines only move back; it is looked at when they come.
+            return false;
         }
         let shutdown = conn!(self, conn => conn.wants_shutdown());
         let failed = conn!(self, conn => conn.handle_timeout(now, output)).is_some();
@@ -437,7 +460,7 @@ impl Aim {
     }
 
     /// Hands on what has been received, or keeps it.
-    #[inline]
+    #[inline(always)]
     fn hand_on<B>(
         self,
         received: Received<'_>,

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::hub::{Class, Run};
-use wsforge_core::{Body, CloseCode, KeySource, Output};
+use wsforge_core::{Body, CloseCode, KeySource, Kind, Output};
 
 use super::backlog::Backlog;
 use super::endpoint::Endpoint;
@@ -218,6 +218,21 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         self.settle(state);
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
+    }
+
+    /// Sends a message, if it goes behind others that are gathered already and nothing else is special:
+    /// what [`push`](Self::push) would do, the short way.
+    #[inline]
+    pub(crate) fn gather(&self, piece: Piece, kind: Kind, body: &Body<'_>) -> bool {
+        if self.client || piece != Piece::Message || !self.gathering.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open || state.corked || state.streaming {
+            return false;
+        }
+        let Some(backlog) = &mut state.backlog else { return false };
+        backlog.gather(kind, body, self.endpoint.config.high_water)
     }
 
     /// Begins a fragmented message: data of others waits until its last fragment.
