@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use wsforge_core::{CloseCode, Message as Lent, OwnedChunk};
+use wsforge_core::{Chunk, CloseCode, Message as Lent, OwnedChunk};
 
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
 use crate::driver::replies::Replies;
-use crate::driver::session::{Aim, Received, Session};
+use crate::driver::session::{Aim, Nothing, Receive, Session};
 use crate::error::{Closed, PingError, SendError};
 use crate::runtime::Task;
 use crate::sender::push;
@@ -61,14 +62,8 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, `f` has not been called, and nothing is lost.
     pub async fn recv_with<R>(&mut self, f: impl FnOnce(Lent<'_>) -> R) -> Option<R> {
-        let mut f = Some(f);
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Whole, |received, _| match (received, f.take()) {
-                (Received::Message(message), Some(f)) => ControlFlow::Break(f(message)),
-                _ => ControlFlow::Continue(()),
-            })
-        })
-        .await
+        let mut receiver = Once(Some(f));
+        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
     }
 
     /// Hands every message to `f`, lent from the read buffer, with a way to [reply](Replies), until `f`
@@ -82,15 +77,10 @@ impl WebSocket {
     /// If it is dropped before it is ready, nothing is lost: what `f` has not seen is received next.
     pub async fn for_each<B>(
         &mut self,
-        mut f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+        f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
     ) -> Option<B> {
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Whole, |received, replies| match received {
-                Received::Message(message) => f(message, replies),
-                Received::Chunk(_) => ControlFlow::Continue(()),
-            })
-        })
-        .await
+        let mut receiver = Each(f);
+        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
     }
 
     /// Receives the next piece of a message, for messages that are larger than memory should hold: with
@@ -100,10 +90,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, nothing is lost.
     pub async fn recv_chunk(&mut self) -> Option<OwnedChunk> {
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Pieces, |received, _| ControlFlow::Break(received.into_chunk()))
-        })
-        .await
+        poll_fn(|cx| self.poll_each(cx, Aim::Pieces, &mut Piecewise)).await
     }
 
     /// Sends a message. It waits as long as too much waits for the peer, and reads on meanwhile: up to
@@ -209,29 +196,27 @@ impl WebSocket {
 
     /// Polls [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        if let Some(session) = &mut self.session
-            && let Some(message) = session.next_waiting(&self.outbox)
-        {
-            return Poll::Ready(Some(message));
+        let mut own = Own(None);
+        let session = self.session.as_mut().expect("until it is dropped");
+        if session.next_waiting(&self.outbox, &mut own).is_some() {
+            return Poll::Ready(own.0);
         }
-        self.poll_each(cx, Aim::Whole, |received, _| match received {
-            Received::Message(message) => ControlFlow::Break(message.into()),
-            Received::Chunk(_) => ControlFlow::Continue(()),
-        })
+        ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
+        Poll::Ready(own.0)
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
-    fn poll_each<B>(
+    fn poll_each<R: Receive>(
         &mut self,
         cx: &mut Context<'_>,
         aim: Aim,
-        f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> Poll<Option<B>> {
+        receiver: &mut R,
+    ) -> Poll<Option<R::Break>> {
         let session = self.session.as_mut().expect("until it is dropped");
-        session.poll_each(&self.outbox, cx, aim, f)
+        session.poll_each(&self.outbox, cx, aim, receiver)
     }
 
     fn poll_send(
@@ -256,15 +241,75 @@ impl WebSocket {
 
     /// Waits until there is room to send, or the connection is over.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_each(cx, Aim::Room, |_, _| ControlFlow::<()>::Continue(())).map(|_| ())
+        self.poll_each(cx, Aim::Room, &mut Nothing).map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         self.outbox.flush_now();
         while self.outbox.pending() > 0 {
-            ready!(self.poll_each(cx, Aim::Empty, |_, _| ControlFlow::<()>::Continue(())));
+            ready!(self.poll_each(cx, Aim::Empty, &mut Nothing));
         }
         Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
+    }
+}
+
+/// Hands on every message.
+struct Each<F>(F);
+
+impl<B, F: FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>> Receive for Each<F> {
+    type Break = B;
+
+    #[inline]
+    fn message(&mut self, message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<B> {
+        (self.0)(message, replies)
+    }
+}
+
+/// Hands on one.
+struct Once<F>(Option<F>);
+
+impl<B, F: FnOnce(Lent<'_>) -> B> Receive for Once<F> {
+    type Break = B;
+
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<B> {
+        match self.0.take() {
+            Some(f) => ControlFlow::Break(f(message)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Owns one.
+struct Own(Option<Message>);
+
+impl Receive for Own {
+    type Break = ();
+
+    #[inline]
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
+        self.0 = Some(message.into());
+        ControlFlow::Break(())
+    }
+}
+
+/// Owns a piece of one.
+struct Piecewise;
+
+impl Receive for Piecewise {
+    type Break = OwnedChunk;
+
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<OwnedChunk> {
+        let kind = message.kind();
+        let payload = message.into_bytes();
+        ControlFlow::Break(OwnedChunk { kind, first: true, last: true, payload })
+    }
+
+    fn chunk(
+        &mut self,
+        Chunk { kind, first, last, payload }: Chunk<'_>,
+    ) -> ControlFlow<OwnedChunk> {
+        let payload = Bytes::copy_from_slice(payload);
+        ControlFlow::Break(OwnedChunk { kind, first, last, payload })
     }
 }
 

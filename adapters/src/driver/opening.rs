@@ -1,7 +1,6 @@
 //! The opening handshake of a server.
 
 use std::io::{self, ErrorKind};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -10,9 +9,8 @@ use wsforge_core::{Input, Output, ServerConnection};
 
 use super::endpoint::Endpoint;
 use super::outbox::Outbox;
-use super::replies::Replies;
 use super::scratch::Scratch;
-use super::session::{Aim, Conn, Received, Session};
+use super::session::{Aim, Conn, Nothing, Session};
 use super::timer::Tick;
 use crate::runtime::Transport;
 use crate::{AcceptError, WebSocket};
@@ -159,6 +157,5 @@ pub(crate) fn poll_end(
     outbox: &Arc<Outbox>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let drop = |_: Received<'_>, _: &mut Replies<'_>| ControlFlow::<()>::Continue(());
-    session.poll_each(outbox, cx, Aim::Pieces, drop).map(|_| ())
+    session.poll_each(outbox, cx, Aim::Pieces, &mut Nothing).map(|_| ())
 }

@@ -1,11 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
+use wsforge_core::frame::MAX_HEADER_LEN;
 use wsforge_core::{Body, KeySource, Kind, Output, SendError};
 
 use super::entropy::Keys;
-use super::outbox::{Outbox, Piece, Room};
+use super::outbox::{Outbox, Piece, Room, server_header};
 use super::turn;
 
 /// The way back while a message is lent, see [`WebSocket::for_each`](crate::WebSocket::for_each).
@@ -119,14 +119,6 @@ impl<'a> Replies<'a> {
             self.outbox.uncork(self.output, &[], (&[]).into(), ends);
         }
     }
-}
-
-const fn server_header(kind: Kind, len: usize) -> Header {
-    let opcode = match kind {
-        Kind::Binary => Opcode::Binary,
-        Kind::Text => Opcode::Text,
-    };
-    Header { fin: true, rsv1: false, opcode, mask: None, len: len as u64 }
 }
 
 impl fmt::Debug for Replies<'_> {

@@ -190,24 +190,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let class = if data { Class::Reply } else { Class::Control };
         let fin = piece != Piece::Fragment { last: false };
         let header = self.header(opcode, fin, body.len());
-        let direct = !held && !gathered && !state.corked && state.backlog.is_none();
-        if header.mask.is_some() {
-            let mut output = Output::new();
-            output.put_frame(&header, body);
-            if direct {
-                self.write(&mut state, &mut output, &[], Body::Copy(&[]));
-            } else {
-                let bytes = output.slices().next().unwrap_or_default();
-                self.queue(&mut state, &[], bytes.into(), class, held, gathered);
-            }
-        } else {
+        let clear = !state.corked && state.backlog.is_none();
+        if clear && !held && !gathered && header.mask.is_none() && in_place(&body) {
             let mut head = [0; MAX_HEADER_LEN];
             let head_len = header.encode(&mut head);
-            if direct {
-                self.write(&mut state, &mut Output::new(), &head[..head_len], body);
-            } else {
-                self.queue(&mut state, &head[..head_len], body, class, held, gathered);
-            }
+            self.write(&mut state, &mut Output::new(), &head[..head_len], body);
+        } else {
+            self.queue(&mut state, &header, body, class, held, gathered);
         }
         if piece == (Piece::Fragment { last: true }) {
             state.streaming = false;
@@ -231,8 +220,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open || state.corked || state.streaming {
             return false;
         }
-        let Some(backlog) = &mut state.backlog else { return false };
-        backlog.gather(kind, body, self.endpoint.config.high_water)
+        let (Some(backlog), Body::Copy(bytes)) = (&mut state.backlog, body) else { return false };
+        let gathers = backlog.gathers(bytes.len(), self.endpoint.config.high_water);
+        if gathers {
+            backlog.put_frame(&server_header(kind, bytes.len()), Body::Copy(bytes));
+        }
+        gathers
     }
 
     /// Begins a fragmented message: data of others waits until its last fragment.
@@ -349,16 +342,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let reason = &reason[..reason.floor_char_boundary(123)];
         let body = [&code.get().to_be_bytes(), reason.as_bytes()].concat();
         let header = self.header(Opcode::Close, true, body.len());
-        let mut frame = Output::new();
-        frame.put_frame(&header, body.as_slice().into());
         // A control frame may stand inside a fragmented message, which will never end then.
         state.streaming = false;
-        if state.backlog.is_none() && !state.corked {
-            self.write(state, &mut frame, &[], Body::Copy(&[]));
-        } else {
-            let bytes = frame.slices().next().unwrap_or_default();
-            self.queue(state, &[], bytes.into(), Class::Control, false, false);
-        }
+        self.queue(state, &header, body.as_slice().into(), Class::Control, false, false);
         if !state.phase.is_gone() {
             state.phase = phase;
             state.deadline = self.cut_at();
@@ -418,6 +404,18 @@ impl<T: Transport + ?Sized> Outbox<T> {
             idle.recycle();
         }
     }
+}
+
+/// The header of a message from a server.
+#[inline]
+pub(crate) fn server_header(kind: Kind, len: usize) -> Header {
+    Header { fin: true, rsv1: false, opcode: kind.into(), mask: None, len: len as u64 }
+}
+
+/// Whether a body is worth to be written from where it lies: one that is only lent would be copied, and
+/// one that is short is copied in less time than the system takes to look at two pieces.
+fn in_place(body: &Body<'_>) -> bool {
+    matches!(body, Body::Copy(bytes) if bytes.len() > Output::COPY_LIMIT)
 }
 
 impl<T: ?Sized> Drop for Outbox<T> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use wsforge_core::frame::Header;
 use wsforge_core::hub::Class;
 use wsforge_core::{Body, Output};
 
@@ -34,19 +35,17 @@ impl<T: Transport + ?Sized> Outbox<T> {
     pub(super) fn queue(
         &self,
         state: &mut State,
-        head: &[u8],
+        header: &Header,
         body: Body<'_>,
         class: Class,
         held: bool,
         gathered: bool,
     ) {
         let backlog = state.backlog.get_or_insert_with(Backlog::spare);
-        if held {
-            backlog.hold(head, body, class);
-        } else if state.corked || backlog.has_queue() {
-            backlog.push(head, body, class);
+        if held || state.corked || backlog.has_queue() {
+            backlog.push_frame(header, body, class, held);
         } else {
-            backlog.put(head, body, 0);
+            backlog.put_frame(header, body);
         }
         let much = backlog.len() > self.endpoint.config.high_water;
         // What is blocked has its owner to go on.
