@@ -111,10 +111,9 @@ pub(crate) fn push(
     if turn::has_plans() {
         turn::flush();
     }
+    // What the owner has gathered goes first.
+    turn::uncork();
     let (kind, body) = parts(message);
-    if outbox.gather(piece, kind, &body) {
-        return Ok(());
-    }
     if outbox.push(piece, kind.into(), body, room)? == Pushed::Gathered {
         turn::gathered(outbox);
     }

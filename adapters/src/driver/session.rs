@@ -118,6 +118,7 @@ impl Session {
         if self.info().is_some() {
             return Poll::Ready(None);
         }
+        turn::uncork();
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
@@ -142,6 +143,10 @@ impl Session {
         }
         let (now, mut output) = (outbox.endpoint.timer.now(), Output::new());
         let flow = self.hand_on_waiting(outbox, &mut output, Aim::Whole, now, receiver);
+        if output.capacity() == 0 {
+            // There is nothing to drop, but the compiler does not know.
+            mem::forget(output);
+        }
         if !self.has_waiting() {
             Slack::recycle_if_idle(&mut self.slack);
             outbox.set_gathering(false);

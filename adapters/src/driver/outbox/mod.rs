@@ -209,25 +209,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
     }
 
-    /// Sends a message, if it goes behind others that are gathered already and nothing else is special:
-    /// what [`push`](Self::push) would do, the short way.
-    #[inline]
-    pub(crate) fn gather(&self, piece: Piece, kind: Kind, body: &Body<'_>) -> bool {
-        if self.client || piece != Piece::Message || !self.gathering.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut state = lock(&self.state);
-        if state.phase != Phase::Open || state.corked || state.streaming {
-            return false;
-        }
-        let (Some(backlog), Body::Copy(bytes)) = (&mut state.backlog, body) else { return false };
-        let gathers = backlog.gathers(bytes.len(), self.endpoint.config.high_water);
-        if gathers {
-            backlog.put_frame(&server_header(kind, bytes.len()), Body::Copy(bytes));
-        }
-        gathers
-    }
-
     /// Begins a fragmented message: data of others waits until its last fragment.
     pub(crate) fn begin_stream(&self) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
@@ -298,6 +279,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     pub(crate) fn phase(&self) -> Phase {
         lock(&self.state).phase
+    }
+
+    /// Whether messages of the last read still wait to be received.
+    #[inline]
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.gathering.load(Ordering::Relaxed)
     }
 
     /// Whether nothing more can be sent.

@@ -55,8 +55,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// already: then `false`.
     pub(crate) fn cork(&self) -> bool {
         let mut state = lock(&self.state);
-        state.corked = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
-        state.corked
+        let clear = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
+        clear && !mem::replace(&mut state.corked, true)
     }
 
     /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
@@ -101,7 +101,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             state.streaming = false;
             state.deadline = self.cut_at();
         }
-        self.settle_own(state);
+        self.settle(state);
         drop(dropped);
     }
 
@@ -113,6 +113,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
             own(&mut state, cx);
             if state.phase.is_gone() {
                 return Poll::Ready(Err(state.phase));
+            }
+            if state.corked {
+                // A turn on another thread, which handed the connection over before it ended.
+                state.wakes = true;
+                return Poll::Pending;
             }
             let Some(backlog) = &mut state.backlog else {
                 self.settle_own(state);
