@@ -12,7 +12,7 @@ use futures_sink::Sink;
 use wsforge_core::{Chunk, CloseCode, Message as Lent, Output, OwnedChunk};
 
 use crate::driver::opening::poll_end;
-use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
+use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::replies::Replies;
 use crate::driver::session::{Aim, Nothing, Receive, Session};
 use crate::driver::turn;
@@ -227,13 +227,18 @@ impl WebSocket {
         message: &mut Option<Message>,
     ) -> Poll<Result<(), SendError>> {
         while let Some(sent) = message.as_ref() {
-            if self.gather(piece, sent) {
+            if self.gather(cx, piece, sent) {
                 *message = None;
                 break;
             }
             match push(&self.outbox, piece, sent, Room::Needed) {
-                Ok(()) => *message = None,
-                Err(Refusal::Full) => ready!(self.poll_room(cx)),
+                Ok(pushed) => {
+                    *message = None;
+                    if pushed == Pushed::Sent {
+                        self.outbox.write_through(cx);
+                    }
+                }
+                Err(Refusal::Full) => ready!(self.poll_room(cx, sent.as_bytes().len())),
                 Err(_) => {
                     return Poll::Ready(
                         message.take().map_or(Ok(()), |m| Err(SendError::Closed(m))),
@@ -247,7 +252,7 @@ impl WebSocket {
     /// Sends a short message the short way, if it goes with others: those of the last read that still
     /// wait to be received will have answers, too, or it is the last of them.
     #[inline]
-    fn gather(&self, piece: Piece, message: &Message) -> bool {
+    fn gather(&self, cx: &mut Context<'_>, piece: Piece, message: &Message) -> bool {
         let bytes = message.as_bytes();
         let more = self.outbox.is_gathering() || piece == Piece::Fed;
         if !more && !turn::is_corked() || turn::has_plans() {
@@ -257,13 +262,14 @@ impl WebSocket {
         let gathered = short && turn::gather(&self.outbox, message.kind(), bytes);
         if gathered && !more {
             turn::uncork();
+            self.outbox.write_through(cx);
         }
         gathered
     }
 
-    /// Waits until there is room to send, or the connection is over.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_each(cx, Aim::Room, &mut Nothing).map(|_| ())
+    /// Waits until there is room to send so many bytes, or the connection is over.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<()> {
+        self.poll_each(cx, Aim::Room(len), &mut Nothing).map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -403,8 +409,8 @@ impl Sink<Message> for WebSocket {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         let this = self.get_mut();
-        while !this.outbox.has_room() {
-            ready!(this.poll_room(cx));
+        while !this.outbox.has_room(0) {
+            ready!(this.poll_room(cx, 0));
         }
         Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
     }
@@ -412,7 +418,7 @@ impl Sink<Message> for WebSocket {
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SinkError> {
         let this = self.get_mut();
         match push(&this.outbox, Piece::Fed, &message, Room::Any) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(_) => Err(SinkError::Closed(Some(message))),
         }
     }

@@ -32,7 +32,7 @@ impl<'a> MessageWriter<'a> {
                     Ok(()) => return Poll::Ready(Ok(())),
                     Err(Refusal::Closed) => return Poll::Ready(Err(Closed)),
                     // A writer borrows the socket, so nobody else can have begun one.
-                    Err(_) => ready!(socket.poll_room(cx)),
+                    Err(_) => ready!(socket.poll_room(cx, 0)),
                 }
             }
         })
@@ -81,9 +81,10 @@ impl<'a> MessageWriter<'a> {
                 Ok(_) => {
                     self.opcode = Opcode::Continuation;
                     self.finished = last;
+                    self.socket.outbox().write_through(cx);
                     return Poll::Ready(Ok(()));
                 }
-                Err(Refusal::Full) => ready!(self.socket.poll_room(cx)),
+                Err(Refusal::Full) => ready!(self.socket.poll_room(cx, piece.len())),
                 Err(_) => return Poll::Ready(Err(Closed)),
             }
         }

@@ -67,6 +67,9 @@ impl Opening {
                     }
                 }
                 Stage::Open(session) => {
+                    // Where only the owner writes, the answer waits for it. If that fails, the
+                    // connection has an end that tells.
+                    let _ = ready!(self.outbox.poll_flush(cx));
                     let session = session.take().expect("it is polled until it is open");
                     return Poll::Ready(Ok(Ok(WebSocket::new(self.outbox.clone(), session))));
                 }

@@ -78,8 +78,8 @@ pub(crate) enum Aim {
     Empty,
     /// To hand on what is received as it comes.
     Pieces,
-    /// To get room for a message that is to be sent; what is received meanwhile is kept.
-    Room,
+    /// To get room for a message of so many bytes that is to be sent; what is received meanwhile is kept.
+    Room(usize),
     /// To hand on whole messages.
     Whole,
 }
@@ -200,7 +200,10 @@ impl Session {
                     }
                     Poll::Pending => blocked = true,
                 }
-                if aim == Aim::Room && has_room(outbox) {
+                // By the rule by which the message is taken: else they would take turns for ever.
+                if let Aim::Room(len) = aim
+                    && outbox.has_room(len)
+                {
                     return Poll::Ready(None);
                 }
             } else if aim.keeps() {
@@ -222,7 +225,7 @@ impl Session {
                 && match aim {
                     // A peer that does not read is not read from: what it makes us owe is bounded.
                     Aim::Pieces | Aim::Whole => !has_room(outbox),
-                    Aim::Empty | Aim::Room => is_full(&self.slack, outbox),
+                    Aim::Empty | Aim::Room(_) => is_full(&self.slack, outbox),
                 };
             if stops {
                 // While we do not read, its pongs cannot arrive.
@@ -452,7 +455,7 @@ impl Session {
     fn has_waiting_for(&self, aim: Aim) -> bool {
         match aim {
             Aim::Pieces | Aim::Whole => self.has_waiting(),
-            Aim::Empty | Aim::Room => {
+            Aim::Empty | Aim::Room(_) => {
                 self.slack.as_ref().is_some_and(|slack| slack.at < slack.parked.len())
             }
         }
@@ -475,7 +478,7 @@ impl Session {
 
 impl Aim {
     fn keeps(self) -> bool {
-        matches!(self, Self::Empty | Self::Room)
+        matches!(self, Self::Empty | Self::Room(_))
     }
 
     /// Hands on a message, or keeps it.
@@ -509,7 +512,7 @@ impl Aim {
                     return receiver.message(message, replies);
                 }
             }
-            Self::Empty | Self::Room => {
+            Self::Empty | Self::Room(_) => {
                 slack.get_or_insert_with(Slack::spare).keep_chunk(chunk);
             }
         }

@@ -292,10 +292,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.wants_attention() && self.phase() != Phase::Open
     }
 
-    /// Whether a message would be taken now.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether a message of `len` bytes would be taken or refused now, without waiting.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
         let state = lock(&self.state);
-        state.phase != Phase::Open || self.has_room_for(&state, 0)
+        state.phase != Phase::Open || self.has_room_for(&state, len)
     }
 
     /// How many bytes wait.

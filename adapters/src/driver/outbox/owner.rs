@@ -171,6 +171,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
+    /// Writes what can be written now of what the owner has sent: on some transports nobody else does.
+    pub(crate) fn write_through(&self, cx: &mut Context<'_>) {
+        if self.wants_attention() {
+            // What the peer does not take yet is written later, and who receives learns of a failure.
+            let _ = self.poll_flush(cx);
+        }
+    }
+
     /// Remembers whom to wake when there is something to do; `false` if there is now.
     pub(crate) fn sleep(&self, cx: &mut Context<'_>) -> bool {
         let mut state = lock(&self.state);
