@@ -50,6 +50,11 @@ impl Rt {
         runtime.shutdown_background();
     }
 
+    /// Whether tasks run one after the other, and so what is gathered stays so until one yields.
+    pub const fn is_single_threaded(self) -> bool {
+        matches!(self, Self::TokioCurrentThread)
+    }
+
     fn runtime(self) -> impl Runtime {
         match self {
             Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::Tokio,
@@ -269,6 +274,21 @@ pub struct Listener {
 impl Listener {
     pub async fn accept(&mut self) -> Box<dyn Transport> {
         poll_fn(|cx| (self.accept)(cx)).await.unwrap().0
+    }
+}
+
+impl Listener {
+    /// As it is, but that `wrap` is put around every transport.
+    pub fn wrap<T: Transport>(
+        mut self,
+        mut wrap: impl FnMut(Box<dyn Transport>) -> T + Send + 'static,
+    ) -> Self {
+        let address = self.address;
+        let accept = Box::new(move |cx: &mut Context<'_>| {
+            let accepted = (self.accept)(cx);
+            accepted.map_ok(|(io, address)| (Box::new(wrap(io)) as Box<dyn Transport>, address))
+        });
+        Self { address, accept }
     }
 }
 

@@ -17,7 +17,11 @@ pub struct Counted {
 impl Counted {
     pub fn new(inner: impl Transport) -> (Self, Arc<AtomicUsize>) {
         let writes = Arc::default();
-        (Self { inner: Box::new(inner), writes: Arc::clone(&writes) }, writes)
+        (Self::counting(inner, &writes), writes)
+    }
+
+    pub fn counting(inner: impl Transport, writes: &Arc<AtomicUsize>) -> Self {
+        Self { inner: Box::new(inner), writes: writes.clone() }
     }
 }
 
