@@ -9,7 +9,7 @@
 )]
 
 mod raw;
-pub use raw::{Frame, MASK, Raw, answer_to, close_body, encode};
+pub use raw::{Frame, MASK, REQUEST, Raw, answer_to, close_body, encode};
 
 mod rt;
 pub use rt::{Acceptor, Listener, Rt, Task};
@@ -28,10 +28,10 @@ use wsforge::{Message, Options, WebSocket};
 /// A behaviour is an `async fn` that gets the [`Rt`] it runs on.
 macro_rules! behaviours {
     ($($(#[$attribute:meta])* async fn $name:ident($rt:ident: Rt) $body:block)+) => {$(
+        $(#[$attribute])*
         mod $name {
             use super::*;
 
-            $(#[$attribute])*
             async fn behaviour($rt: Rt) $body
 
             #[test]
