@@ -333,9 +333,10 @@ behaviours! {
         assert_eq!(seen, Some(b"3".to_vec()));
         let next = poll_fn(|cx| Pin::new(&mut receiver).poll_next(cx)).await;
         assert_eq!(next, Some("4".into()));
+        let sender = send.await;
         receiver.sender().send("too").await.unwrap();
         assert!(receiver.close_info().is_none());
-        send.await.close(CloseCode::NORMAL, "enough");
+        sender.close(CloseCode::NORMAL, "enough");
         for text in ["sent", "too"] {
             assert_eq!(raw.frame().await, Some(Frame::text(text)));
         }

@@ -92,7 +92,7 @@ impl Raw {
         self.try_write(bytes.as_ref()).await.expect("the other side is there");
     }
 
-    pub async fn try_write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub async fn try_write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let n = poll_fn(|cx| self.io.poll_write(cx, &[IoSlice::new(bytes)])).await?;
             bytes = &bytes[n..];
@@ -187,7 +187,7 @@ impl Raw {
     }
 
     /// Ends the writing side.
-    pub async fn shut_down(&mut self) {
+    pub async fn shut_down(&self) {
         match &self.socket {
             Some(socket) => socket.shutdown(Shutdown::Write).unwrap(),
             None => poll_fn(|cx| self.io.poll_shutdown(cx)).await.unwrap(),

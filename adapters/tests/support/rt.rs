@@ -267,7 +267,7 @@ type Accepted = (Box<dyn Transport>, Option<SocketAddr>);
 
 pub struct Listener {
     pub address: SocketAddr,
-    #[expect(clippy::type_complexity, reason = "it is the type of one method")]
+    #[expect(clippy::type_complexity, reason = "it is the type of one field")]
     accept: Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send>,
 }
 
@@ -300,6 +300,7 @@ impl runtime::Listener for Listener {
     }
 }
 
+#[expect(clippy::type_complexity, reason = "it is the type of one field")]
 fn boxed<L: runtime::Listener>(
     mut listener: L,
 ) -> Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send> {
