@@ -88,7 +88,7 @@ impl Raw {
     /// # Panics
     ///
     /// If the other side is gone.
-    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn write(&self, bytes: impl AsRef<[u8]>) {
         self.try_write(bytes.as_ref()).await.expect("the other side is there");
     }
 

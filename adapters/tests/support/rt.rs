@@ -67,9 +67,12 @@ impl Rt {
         task: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
         let (tx, rx) = oneshot::channel();
-        self.runtime().spawn(Box::pin(async move {
+        let task = async move {
             let _ = tx.send(task.await);
-        }));
+        };
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => drop(tokio::spawn(task)),
+        }
         Task(rx)
     }
 
