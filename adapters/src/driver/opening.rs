@@ -148,7 +148,11 @@ impl Opening {
             };
             match opened {
                 Opened::Answered(answered) => self.answer(answered, input.remaining(), output),
-                Opened::Later(later) => return Poll::Ready(Ok(Some(later))),
+                Opened::Later(later) => {
+                    // Nobody polls it until there is an answer.
+                    self.outbox.open_by(self.deadline);
+                    return Poll::Ready(Ok(Some(later)));
+                }
             }
         }
     }
