@@ -366,13 +366,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
     fn settle_own(&self, mut state: MutexGuard<'_, State>) {
-        let gone = state.phase.is_gone();
+        let (gone, corked) = (state.phase.is_gone(), state.corked);
         let (mut idle, mut senders) = (None, Vec::new());
         if let Some(backlog) = &mut state.backlog {
             if gone || backlog.len() <= self.endpoint.config.high_water / 2 {
                 senders = backlog.take_waiting();
             }
-            if gone || backlog.is_idle() {
+            // While the owner has its front in hand it only seems idle.
+            if gone || backlog.is_idle() && !corked {
                 idle = state.backlog.take();
                 if state.phase == Phase::Open {
                     state.deadline = Tick::NEVER;
