@@ -245,7 +245,7 @@ behaviours! {
                 yield_now().await;
             }
             let info = server.close_info().unwrap();
-            assert_eq!((info.code, &*info.reason, info.clean), (4000, "once", true));
+            assert_eq!((info.code, &*info.reason, info.clean), (4000, "once", true), "{info:?}");
             let opcodes = peer.await;
             assert_eq!(opcodes.iter().filter(|opcode| **opcode == Opcode::Text).count(), 1);
             assert_eq!(server.send("late").await, Err(SendError::Closed("late".into())));
