@@ -117,7 +117,7 @@ behaviours! {
     async fn recv_in_the_middle_of_a_message_of_chunks(rt: Rt) {
         for most in 1..=MOST {
             let chunks = options(|o| o.protocol.delivery = Delivery::Chunks);
-            let (mut server, mut raw) = dribbling(rt, chunks).await;
+            let (mut server, raw) = dribbling(rt, chunks).await;
             raw.write(incoming(12)).await;
             for i in 0..12 {
                 let message = dropped!(most, server.recv());
@@ -314,7 +314,7 @@ behaviours! {
         };
         assert!(polls > 1, "{polls}");
         socket.send("hello").await.unwrap();
-        let mut raw = server.await;
+        let raw = server.await;
         raw.send_text("back").await;
         assert_eq!(socket.recv().await, Some("back".into()));
     }

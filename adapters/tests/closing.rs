@@ -105,7 +105,7 @@ behaviours! {
     }
 
     async fn an_end_without_a_close_is_not_clean(rt: Rt) {
-        let (mut server, mut raw) = rt.server(Options::default()).await;
+        let (mut server, raw) = rt.server(Options::default()).await;
         raw.send_text("last").await;
         raw.shut_down().await;
         assert_eq!(text_of(&server.recv().await.unwrap()), "last");
@@ -118,7 +118,7 @@ behaviours! {
     }
 
     async fn an_end_inside_a_message_loses_it(rt: Rt) {
-        let (mut server, mut raw) = rt.server(Options::default()).await;
+        let (mut server, raw) = rt.server(Options::default()).await;
         let frame = encode(&Frame::text("never whole"), raw.mask);
         raw.write(&frame[..frame.len() - 1]).await;
         raw.shut_down().await;
@@ -301,7 +301,7 @@ behaviours! {
     }
 
     async fn senders_get_their_messages_back(rt: Rt) {
-        let (mut server, mut raw) = rt.server(Options::default()).await;
+        let (mut server, raw) = rt.server(Options::default()).await;
         let sender = server.sender();
         raw.send(Frame::close(1000, "")).await;
         assert_eq!(server.recv().await, None);

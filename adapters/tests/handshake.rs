@@ -149,7 +149,7 @@ behaviours! {
     }
 
     async fn frames_behind_the_request_are_received(rt: Rt) {
-        let (io, mut raw) = rt.tcp().await;
+        let (io, raw) = rt.tcp().await;
         let mut bytes = request("/", "").into_bytes();
         for text in ["one", "two", "three"] {
             bytes.extend(encode(&Frame::text(text), raw.mask));
@@ -220,7 +220,7 @@ behaviours! {
     }
 
     async fn a_peer_that_leaves_inside_its_request_is_gone(rt: Rt) {
-        let (io, mut raw) = rt.tcp().await;
+        let (io, raw) = rt.tcp().await;
         raw.write(b"GET / HTTP/1.1\r\n").await;
         drop(raw);
         assert!(matches!(rt.accept(io).await, Err(AcceptError::Closed)));

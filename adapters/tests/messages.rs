@@ -137,7 +137,7 @@ behaviours! {
     }
 
     async fn recv_with_lends_the_message(rt: Rt) {
-        let (mut server, mut raw) = rt.server(Options::default()).await;
+        let (mut server, raw) = rt.server(Options::default()).await;
         raw.write(pipelined(["one".into(), "two".into()])).await;
         let len = server.recv_with(|message| (message.kind(), message.as_bytes().len())).await;
         assert_eq!(len, Some((Kind::Text, 3)));
@@ -224,7 +224,7 @@ behaviours! {
     }
 
     async fn chunks_come_as_they_arrive(rt: Rt) {
-        let (mut server, mut raw) =
+        let (mut server, raw) =
             rt.server(options(|o| o.protocol.delivery = Delivery::Chunks)).await;
         let chunk = |kind, first, last, payload: &'static str| {
             Some(OwnedChunk { kind, first, last, payload: payload.into() })
@@ -242,7 +242,7 @@ behaviours! {
     }
 
     async fn whole_messages_are_chunks_too(rt: Rt) {
-        let (mut server, mut raw) = rt.server(Options::default()).await;
+        let (mut server, raw) = rt.server(Options::default()).await;
         raw.send(Frame::fragment(Opcode::Binary, "one")).await;
         raw.send(Frame::new(Opcode::Continuation, "two")).await;
         let payload = "onetwo".into();
@@ -251,7 +251,7 @@ behaviours! {
     }
 
     async fn recv_puts_chunks_together(rt: Rt) {
-        let (mut server, mut raw) =
+        let (mut server, raw) =
             rt.server(options(|o| o.protocol.delivery = Delivery::Chunks)).await;
         // Cut inside a character.
         raw.send(Frame::fragment(Opcode::Text, [b'a', 0xC3])).await;

@@ -100,12 +100,12 @@ impl Raw {
         poll_fn(|cx| self.io.poll_flush(cx)).await
     }
 
-    pub async fn send(&mut self, frame: Frame) {
+    pub async fn send(&self, frame: Frame) {
         let bytes = encode(&frame, self.mask);
         self.write(bytes).await;
     }
 
-    pub async fn send_text(&mut self, text: &str) {
+    pub async fn send_text(&self, text: &str) {
         self.send(Frame::text(text)).await;
     }
 
