@@ -363,7 +363,7 @@ impl Session {
         now: Timestamp,
     ) -> bool {
         let armed = self.armed;
-        if armed <= Tick::floor(now) {
+        if outbox.take_rung() || armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
         } else if armed != Tick::NEVER && conn!(self, conn => conn.state()) == State::Open {
             // As long as it is open its deadlines only move back; it is looked at when they come.

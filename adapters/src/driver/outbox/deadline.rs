@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wsforge_core::{CloseCode, Timestamp};
 
+use super::super::sync::atomic::Ordering;
 use super::{Outbox, Phase, TICK, Tick, lock};
 use crate::runtime::Transport;
 
@@ -16,6 +17,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
     pub(crate) fn ring(&self, now: Timestamp, born: Tick) -> Option<Tick> {
         let now = Tick::floor(now);
         let mut state = lock(&self.state);
+        // The timer knows one time for each connection: what the session wants, it has to say anew.
+        self.rung.store(true, Ordering::Release);
         if state.deadline <= now {
             match state.phase {
                 // The session answers that it was too slow, if it reacts at all.
@@ -40,7 +43,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
             self.put_close(&mut state, code, "the connection is too old", Phase::ClosedBySender);
         }
         let gone = state.phase.is_gone();
-        let next = state.deadline.min(now + AGE_LOOK);
+        let mut next = state.deadline.min(now + AGE_LOOK);
+        if state.phase == Phase::Open {
+            next = next.min(self.too_old_at(born));
+        }
         let owner = state.owner.take();
         self.settle(state);
         if gone {
@@ -48,5 +54,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         owner.into_iter().for_each(Waker::wake);
         (!gone).then_some(next)
+    }
+
+    /// When a connection is closed for its age that was made at `born`.
+    pub(super) fn too_old_at(&self, born: Tick) -> Tick {
+        self.endpoint.options.max_age.map_or(Tick::NEVER, |max_age| born + max_age)
     }
 }

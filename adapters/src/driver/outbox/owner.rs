@@ -23,6 +23,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
         }
         self.settle_own(state);
+        // A server's has been looked at for its handshake, and is from then on.
+        if self.client {
+            self.arm(self.too_old_at(Tick::floor(self.endpoint.timer.now())));
+        }
     }
 
     /// Says by when the handshake has to be done.
@@ -30,6 +34,15 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
+        let too_old = self.too_old_at(Tick::floor(self.endpoint.timer.now()));
+        if too_old < at {
+            self.arm(too_old);
+        }
+    }
+
+    /// Whether the session has to say anew when it wants to be looked at.
+    pub(crate) fn take_rung(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Acquire)
     }
 
     /// Looks at the session at `at`.
