@@ -236,6 +236,10 @@ impl Session {
                 }
                 return Poll::Pending;
             }
+            if self.has_waiting_for(aim) {
+                // Writing has made room, and what was read before goes first.
+                continue;
+            }
             let read = match conn!(self, conn => conn.direct_buf()) {
                 Some(mut direct) => {
                     outbox.transport.poll_read_buf(cx, &mut direct).map_ok(Read::Direct)
