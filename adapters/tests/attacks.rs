@@ -206,8 +206,8 @@ on_each_runtime! {
     }
 
     fn a_client_takes_no_answer_that_is_wrong(flavor: Flavor) {
-        type Change = fn(String) -> String;
-        let cases: [(&str, Change, fn(&ConnectError) -> bool); 8] = [
+        type Case = (&'static str, fn(String) -> String, fn(&ConnectError) -> bool);
+        let cases: [Case; 8] = [
             ("a wrong accept", |head| head.replace("Accept: ", "Accept: x"),
                 |e| matches!(e, ConnectError::Response(ResponseError::BadAccept))),
             ("no accept", |head| head.replace("Sec-WebSocket-Accept", "X"),

@@ -142,6 +142,7 @@ on_each_runtime! {
     fn while_a_handler_sends_so_much_is_kept_for_it_and_no_more(flavor: Flavor) {
         const MESSAGE: usize = 1024;
         const SENT: usize = 700;
+        const LARGE: usize = 32;
         for (inbox_bytes, fits) in [(32 * 1024, false), (1024 * 1024, true)] {
             let mut options = calm();
             options.inbox_bytes = inbox_bytes;
@@ -152,12 +153,13 @@ on_each_runtime! {
             let server = Server::start(flavor, setup, move |mut socket| {
                 let counted = counted.clone();
                 async move {
-                    for _ in 0..64 {
+                    for _ in 0..LARGE {
                         socket.send(vec![0; 64 * 1024]).await.unwrap();
                     }
                     // All of it is there, in order.
                     for n in 0..SENT {
-                        let message = socket.recv().await.unwrap();
+                        let message = socket.recv().await;
+                        let Some(message) = message else { panic!("{n}: {:?}", socket.close_info()) };
                         assert_eq!(message.as_bytes()[..2], (n as u16).to_be_bytes());
                         assert_eq!(message.as_bytes().len(), MESSAGE);
                     }
@@ -194,7 +196,7 @@ on_each_runtime! {
                     writer.send(&bytes[at..]);
                 }
             });
-            for _ in 0..64 {
+            for _ in 0..LARGE {
                 assert_eq!(peer.frame().payload.len(), 64 * 1024);
             }
             rest.join().unwrap();
