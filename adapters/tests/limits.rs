@@ -59,6 +59,7 @@ on_each_runtime! {
             let mut peer = Raw::connect(server.address);
             peer.send(&long);
             assert_eq!(peer.status(), status);
+            drop(peer);
             Raw::open(server.address).close();
             server.stop();
         }
@@ -101,6 +102,7 @@ on_each_runtime! {
             let _ = peer.0.write(b"x");
         }
         assert_eq!(answer, *b"HTTP/1.1 408");
+        drop(peer);
         server.stop();
     }
 
@@ -248,7 +250,7 @@ on_each_runtime! {
             assert!(matches!(refused, SendError::Full(message) if message.as_bytes() == [1; 4096]));
             let waits = sender.pending();
             assert!((high_water - 32 * 1024..=high_water).contains(&waits), "{waits}");
-            drop(peer);
+            drop((peer, sender));
             server.stop();
         }
     }
@@ -517,7 +519,7 @@ fn frames_until_evicted(flavor: Flavor, options: Options, len: usize) -> usize {
     let mut peer = Raw::open_tiny(server.address);
     let sender = senders.recv_timeout(FOREVER).unwrap();
     let all = FanOut::new();
-    let _member = all.join(&sender).unwrap();
+    let member = all.join(&sender).unwrap();
     while sender.pending() == 0 {
         all.send(Audience::All, Kind::Binary, &vec![0; len]);
     }
@@ -532,6 +534,8 @@ fn frames_until_evicted(flavor: Flavor, options: Options, len: usize) -> usize {
     let end = ends.recv_timeout(FOREVER).unwrap();
     assert!(end.is("Evicted") || end.is("TimedOut") || end.is("Close"), "{end:?}");
     peer.rest();
+    // Who holds a sender holds the connection.
+    drop((member, sender));
     server.stop();
     accepted
 }
