@@ -449,8 +449,6 @@ impl Session {
         error: Option<ConnectionError>,
     ) -> Poll<Option<B>> {
         outbox.end(phase);
-        // The peer is not to wait until the application drops what it holds.
-        outbox.transport.abort();
         let outcome = conn!(self, conn => conn.outcome());
         let slack = self.slack();
         let reason = mem::take(&mut slack.reason);

@@ -8,7 +8,7 @@ use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
 
 use super::super::sync::atomic::Ordering;
-use super::{Outbox, Phase, State, Tick, lock};
+use super::{Outbox, Phase, State, TICK, Tick, lock};
 use crate::runtime::Transport;
 
 impl<T: Transport + ?Sized> Outbox<T> {
@@ -199,11 +199,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         !self.wants_attention()
     }
 
-    /// Nothing more is sent.
+    /// Nothing more is sent, and the transport ends: with the outbox, or soon if somebody keeps that.
     pub(crate) fn end(&self, phase: Phase) {
         let mut state = lock(&self.state);
         self.fail(&mut state, phase);
         self.settle_own(state);
+        // A system call that is rarely needed.
+        self.arm(Tick::floor(self.endpoint.timer.now()) + TICK);
     }
 }
 
