@@ -44,8 +44,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         let gone = state.phase.is_gone();
         let mut next = state.deadline.min(now + AGE_LOOK);
-        if state.phase == Phase::Open {
-            next = next.min(self.too_old_at(born));
+        if let (Phase::Open, Some(max_age)) = (state.phase, self.endpoint.options.max_age) {
+            next = next.min(born + max_age);
         }
         let owner = state.owner.take();
         self.settle(state);
@@ -56,8 +56,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
         (!gone).then_some(next)
     }
 
-    /// When a connection is closed for its age that was made at `born`.
-    pub(super) fn too_old_at(&self, born: Tick) -> Tick {
-        self.endpoint.options.max_age.map_or(Tick::NEVER, |max_age| born + max_age)
+    /// How long after its handshake a connection is looked at for the first time, even if its owner never
+    /// comes. Should the owner want it at about the same time, that is one look for both.
+    pub(super) fn first_look(&self) -> Option<Duration> {
+        let options = &self.endpoint.options;
+        let age = options.max_age?.min(AGE_LOOK);
+        let silence = [options.protocol.ping_interval, options.protocol.idle_timeout];
+        silence.into_iter().flatten().chain([age]).min()
     }
 }

@@ -23,9 +23,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
         }
         self.settle_own(state);
-        // A server's has been looked at for its handshake, and is from then on.
-        if self.client {
-            self.arm(self.too_old_at(Tick::floor(self.endpoint.timer.now())));
+        if let Some(first) = self.first_look() {
+            self.arm(Tick::floor(self.endpoint.timer.now()) + first);
         }
     }
 
@@ -34,10 +33,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
-        let too_old = self.too_old_at(Tick::floor(self.endpoint.timer.now()));
-        if too_old < at {
-            self.arm(too_old);
-        }
     }
 
     /// Whether the session has to say anew when it wants to be looked at.
