@@ -56,11 +56,12 @@ impl Backlog {
 
     /// Whether nothing waits, and nobody.
     pub(crate) fn is_idle(&self) -> bool {
-        self.front.is_empty()
-            && self.queue.is_empty()
-            && self.held.is_empty()
-            && self.waiting.is_empty()
-            && !self.unflushed
+        !self.is_unsent() && self.held.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether something waits for nothing but the transport.
+    pub(crate) fn is_unsent(&self) -> bool {
+        !self.front.is_empty() || !self.queue.is_empty() || self.unflushed
     }
 
     /// Whether something waits behind the front.
@@ -70,9 +71,12 @@ impl Backlog {
 
     /// What is to be written next.
     pub(crate) fn front(&mut self) -> &mut Output {
-        while self.front.len() < Self::BATCH
+        // A header that stands apart from its body does not get here without: the queue may be dropped.
+        let mut apart = false;
+        while (apart || self.front.len() < Self::BATCH)
             && let Some(run) = self.queue.pop()
         {
+            apart = run.frames == 0;
             self.front.put_shared(run.bytes);
         }
         &mut self.front
@@ -158,12 +162,12 @@ thread_local! {
     static SPARE: Cell<Option<Box<Backlog>>> = const { Cell::new(None) };
 }
 
-/// A frame as one run, or as two of which the second is not copied.
+/// A frame as one run, or as two of which the second is not copied; only that counts as a frame.
 fn runs(head: &[u8], body: Body<'_>, class: Class) -> impl Iterator<Item = Run> {
     let run = |bytes, frames| Run { bytes, frames, class, key: None };
     let (first, second) = match body {
         Body::Shared(bytes) if bytes.len() > Output::COPY_LIMIT => {
-            (run(head.to_vec().into(), 1), Some(run(bytes, 0)))
+            (run(head.to_vec().into(), 0), Some(run(bytes, 1)))
         }
         body => (run([head, &body].concat().into(), 1), None),
     };
