@@ -36,6 +36,8 @@ struct Inner {
     waker: Option<Waker>,
     /// Runs while the owner writes, and no lock is held.
     meanwhile: Option<Box<dyn FnOnce() + Send>>,
+    /// Runs while anybody else does.
+    first: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Pipe {
@@ -50,6 +52,7 @@ impl Pipe {
             aborted: false,
             waker: None,
             meanwhile: None,
+            first: None,
         })))
     }
 
@@ -80,6 +83,10 @@ impl Pipe {
 
     pub(crate) fn meanwhile(&self, f: impl FnOnce() + Send + 'static) {
         self.lock().meanwhile = Some(Box::new(f));
+    }
+
+    pub(crate) fn first(&self, f: impl FnOnce() + Send + 'static) {
+        self.lock().first = Some(Box::new(f));
     }
 
     pub(crate) fn written(&self) -> Vec<u8> {
@@ -122,6 +129,8 @@ impl Transport for Pipe {
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let first = mem::take(&mut self.lock().first);
+        first.into_iter().for_each(|f| f());
         let mut inner = self.lock();
         if inner.owned {
             return Err(ErrorKind::WouldBlock.into());
