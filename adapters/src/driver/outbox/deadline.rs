@@ -75,20 +75,18 @@ mod tests {
     }
 
     fn options() -> Options {
-        let mut options = Options::default();
-        options.write_timeout = Duration::from_secs(10);
-        options
+        Options { write_timeout: Duration::from_secs(10), ..Options::default() }
     }
 
     #[test]
     fn a_stalled_peer_is_cut_off_and_its_owner_woken() {
         let (outbox, pipe) = opened(options());
         let count = Count::default();
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         pipe.room(1);
         push(&outbox, 9);
         assert_eq!((count.get(), ring(&outbox, 9)), (1, Some(10)));
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         assert_eq!((ring(&outbox, 10), count.get()), (None, 2));
         assert!(pipe.is_aborted());
         assert_eq!((outbox.phase(), outbox.pending()), (Phase::Stalled, 0));
@@ -143,7 +141,7 @@ mod tests {
         let (outbox, pipe) = opening(options());
         outbox.open_by(Tick::ceil(Timestamp::from_millis(5000)));
         let count = Count::default();
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         assert!(ring(&outbox, 5).is_some() && !pipe.is_aborted());
         assert_eq!(count.get(), 1);
         // It was woken, and did not come.

@@ -473,9 +473,8 @@ mod tests {
     /// What was begun while the socket was full is not held against a peer that has read it.
     #[test]
     fn a_stream_that_was_once_blocked_goes_on_at_once_and_is_not_stalled() {
-        let mut options = Options::default();
-        options.write_timeout = Duration::from_secs(1);
-        let (outbox, pipe) = opened(options);
+        let write_timeout = Duration::from_secs(1);
+        let (outbox, pipe) = opened(Options { write_timeout, ..Options::default() });
         outbox.begin_stream().unwrap();
         pipe.room(1);
         fragment(&outbox, Binary, b"1", false);
@@ -498,7 +497,7 @@ mod tests {
         options.mailbox.max_bytes = 100;
         let (outbox, pipe) = opened(options);
         let count = Count::default();
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         pipe.room(3);
         offer(&outbox, &[1; 60]).unwrap();
         offer(&outbox, &[2; 30]).unwrap();
@@ -524,7 +523,7 @@ mod tests {
         let count = Count::default();
         pipe.room(3);
         offer(&outbox, &[1; 200]).unwrap();
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         assert_eq!((offer(&outbox, &[2; 30]), count.get()), (Err(Refusal::Full), 1));
         let ring = |ms| {
             let now = Timestamp::from_millis(ms);

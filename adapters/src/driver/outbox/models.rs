@@ -128,7 +128,7 @@ fn a_push_wakes_the_task_that_owns_the_connection_now() {
     model(|| {
         let (outbox, pipe) = opened();
         let (before, now) = (Count::default(), Count::default());
-        assert!(outbox.sleep(&mut before.context()));
+        assert!(outbox.sleep(&before.context()));
         pipe.room(0);
         let other = thread::spawn({
             let outbox = outbox.clone();

@@ -160,7 +160,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// Remembers whom to wake when there is something to do; `false` if there is now.
-    pub(crate) fn sleep(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         own(&mut state, cx);
         !self.wants_attention()
@@ -175,7 +175,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
 }
 
 /// First it is said whom to wake, then looked whether there is something to do.
-fn own(state: &mut State, cx: &mut Context<'_>) {
+fn own(state: &mut State, cx: &Context<'_>) {
     state.wakes = false;
     match &mut state.owner {
         Some(owner) => owner.clone_from(cx.waker()),
@@ -211,7 +211,7 @@ mod tests {
     fn what_others_push_goes_behind_what_is_gathered_and_wakes_nobody() {
         let (outbox, pipe) = opened(Options::default());
         let count = Count::default();
-        assert!(outbox.sleep(&mut count.context()) && outbox.cork());
+        assert!(outbox.sleep(&count.context()) && outbox.cork());
         push(&outbox, b"other");
         outbox.offer(&frame(Binary, b"broadcast").into(), 1).unwrap();
         assert_eq!((pipe.writes(), count.get()), (0, 0));
@@ -251,11 +251,11 @@ mod tests {
     fn what_the_kernel_refuses_is_kept_and_the_owner_woken_once() {
         let (outbox, pipe) = opened(Options::default());
         let count = Count::default();
-        assert!(outbox.sleep(&mut count.context()));
+        assert!(outbox.sleep(&count.context()));
         pipe.room(4);
         (0..10).for_each(|n| push(&outbox, &[n]));
         assert_eq!((count.get(), outbox.pending()), (1, 26));
-        assert!(!outbox.sleep(&mut count.context()), "there is something to do");
+        assert!(!outbox.sleep(&count.context()), "there is something to do");
         assert!(outbox.poll_flush(&mut count.context()).is_pending());
         push(&outbox, &[10]);
         assert_eq!(count.get(), 1);
@@ -270,8 +270,8 @@ mod tests {
     fn the_task_that_polled_last_is_the_one_that_is_woken() {
         let (outbox, pipe) = opened(Options::default());
         let (first, second) = (Count::default(), Count::default());
-        outbox.sleep(&mut first.context());
-        outbox.sleep(&mut second.context());
+        outbox.sleep(&first.context());
+        outbox.sleep(&second.context());
         pipe.room(0);
         push(&outbox, b"a");
         assert_eq!((first.get(), second.get()), (0, 1));
@@ -296,7 +296,7 @@ mod tests {
     fn a_close_of_others_goes_behind_what_is_gathered() {
         let (outbox, pipe) = opened(Options::default());
         let count = Count::default();
-        assert!(outbox.sleep(&mut count.context()) && outbox.cork());
+        assert!(outbox.sleep(&count.context()) && outbox.cork());
         assert!(outbox.close(CloseCode::NORMAL, ""));
         outbox.uncork(&mut gathered(&[b"own"]), &[], (&[]).into(), false);
         // Out of its turn, what it has is too late.
@@ -304,14 +304,14 @@ mod tests {
         let written = frames(&pipe.written());
         let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
         assert_eq!((opcodes, &*written[0].2), (vec![Binary, Close], &b"own"[..]));
-        assert!(!outbox.sleep(&mut count.context()), "the session has yet to learn of it");
+        assert!(!outbox.sleep(&count.context()), "the session has yet to learn of it");
     }
 
     #[test]
     fn a_transport_that_fails_ends_it() {
         let (outbox, pipe) = opened(Options::default());
         let count = Count::default();
-        outbox.sleep(&mut count.context());
+        outbox.sleep(&count.context());
         pipe.abort();
         push(&outbox, b"a");
         assert_eq!((outbox.phase(), count.get()), (Phase::Broken, 1));
