@@ -256,7 +256,8 @@ impl WebSocket {
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         self.outbox.flush_now();
-        while self.outbox.pending() > 0 {
+        // What is left then waits for something else than the transport.
+        if self.outbox.pending() > 0 {
             ready!(self.poll_each(cx, Aim::Empty, |_, _| ControlFlow::<()>::Continue(())));
         }
         Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
@@ -330,4 +331,30 @@ pub enum SinkError {
     /// The connection is closing; a message that was not taken comes back.
     #[error("the connection is closed")]
     Closed(Option<Message>),
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::pin::pin;
+
+    use wsforge_core::{ServerConnection, Timestamp};
+
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Count, opened};
+    use crate::driver::session::Conn;
+
+    /// A writer may be forgotten, and whoever flushes must not spin for it.
+    #[test]
+    fn a_flush_does_not_wait_for_what_is_held() {
+        let (outbox, pipe) = opened(Options::default());
+        let config = outbox.endpoint.config.clone();
+        let conn = ServerConnection::after_handshake(config, Timestamp::ZERO);
+        let mut socket = WebSocket::new(outbox, Session::new(Conn::Server(conn), &[]));
+        socket.outbox.begin_stream().unwrap();
+        socket.sender().try_send("held").unwrap();
+        let count = Count::default();
+        assert_eq!(pin!(socket.flush()).poll(&mut count.context()), Poll::Ready(Ok(())));
+        assert!(pipe.written().is_empty());
+    }
 }
