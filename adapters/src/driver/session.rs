@@ -273,7 +273,7 @@ impl Session {
         if !aim.keeps()
             && let Some(mut kept) = slack.inbox.pop_front()
         {
-            slack.inbox_bytes -= kept.len();
+            slack.inbox_bytes -= kept.size();
             let mut replies = self.replies(outbox, output, false);
             let flow = aim.hand_on(kept.lend(), &mut self.slack, &mut replies, f);
             replies.end(false);

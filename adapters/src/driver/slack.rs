@@ -32,11 +32,13 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    pub(crate) fn len(&self) -> usize {
-        match self {
+    /// The memory that it takes: even messages without bytes take some.
+    pub(crate) fn size(&self) -> usize {
+        let payload = match self {
             Self::Chunk { payload, .. } => payload.len(),
             Self::Message(message) => message.as_bytes().len(),
-        }
+        };
+        size_of::<Self>() + payload
     }
 
     /// As it was received.
@@ -80,7 +82,7 @@ impl Slack {
             }
             Received::Message(message) => Kept::Message(message.into_owned()),
         };
-        self.inbox_bytes += kept.len();
+        self.inbox_bytes += kept.size();
         self.inbox.push_back(kept);
     }
 
@@ -114,4 +116,18 @@ impl Slack {
 
 thread_local! {
     static SPARE: Cell<Option<Box<Slack>>> = const { Cell::new(None) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_without_bytes_count_too() {
+        let mut slack = Slack::default();
+        for n in 1..=1000 {
+            slack.keep(Received::Message(Message::Text(String::new().into())));
+            assert!(slack.inbox_bytes >= n * size_of::<Kept>());
+        }
+    }
 }
