@@ -515,6 +515,17 @@ mod tests {
     }
 
     #[test]
+    fn many_frames_are_too_much_too() {
+        let mut options = Options::default();
+        options.mailbox.max_frames = 3;
+        let (outbox, pipe) = opened(options);
+        pipe.room(0);
+        // The first is the transport's, and cannot be dropped.
+        let offers: Vec<_> = (0..5).map(|n| offer(&outbox, &[n])).collect();
+        assert_eq!(offers, [Ok(()), Ok(()), Ok(()), Ok(()), Err(Refusal::Full)]);
+    }
+
+    #[test]
     fn who_is_evicted_is_woken_and_cut_off_after_the_time_to_close() {
         let mut options = Options::default();
         options.mailbox.max_bytes = 100;
