@@ -355,6 +355,7 @@ impl Session {
             // The Close itself has been queued.
             let mut queued = Output::new();
             conn!(self, conn => conn.close(CloseCode::NORMAL, "", now, &mut queued));
+            outbox.learned();
         }
     }
 

@@ -68,7 +68,7 @@ pub(crate) enum Phase {
     /// Only the handshake's answer is written.
     Opening,
     Open,
-    /// The session has sent a Close, or answered one.
+    /// The session has sent a Close, or answered one, or has learned of one.
     Closing,
     /// A sender has queued a Close; the session has yet to learn of it.
     ClosedBySender,

@@ -65,8 +65,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut dropped = (None, None);
         let mut state = lock(&self.state);
         let corked = mem::take(&mut state.corked);
-        // A Close is out, and not behind what was gathered before it.
-        let late = matches!(state.phase, Phase::Closing | Phase::ClosedBySender | Phase::Evicted);
+        // A Close is out, and the session does not know: what it has may be data, or another Close.
+        let late = matches!(state.phase, Phase::ClosedBySender | Phase::Evicted);
         if state.phase.is_gone() || late && !corked {
             dropped.0 = Some(mem::take(output));
         } else if state.backlog.is_none() {
@@ -89,7 +89,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if !output.is_empty() {
             output.advance(output.len());
         }
-        if ends && !state.phase.is_gone() && !late {
+        if ends && matches!(state.phase, Phase::Opening | Phase::Open) {
             state.phase = Phase::Closing;
             state.streaming = false;
             state.deadline = self.cut_at();
@@ -164,6 +164,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         own(&mut state, cx);
         !self.wants_attention()
+    }
+
+    /// The session has learned of a Close: all that it still sends are answers to pings.
+    pub(crate) fn learned(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::ClosedBySender {
+            state.phase = Phase::Closing;
+        }
     }
 
     /// Nothing more is sent.
