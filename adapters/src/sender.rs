@@ -112,6 +112,9 @@ pub(crate) fn push(
         turn::flush();
     }
     let (kind, body) = parts(message);
+    if outbox.gather(piece, kind, &body) {
+        return Ok(());
+    }
     if outbox.push(piece, kind.into(), body, room)? == Pushed::Gathered {
         turn::gathered(outbox);
     }

@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wsforge_core::frame::{Header, MAX_HEADER_LEN};
-use wsforge_core::{Body, Kind, Output, SendError};
+use wsforge_core::frame::MAX_HEADER_LEN;
+use wsforge_core::{Body, KeySource, Kind, Output, SendError};
 
-use super::outbox::{Outbox, Piece, Room};
+use super::entropy::Keys;
+use super::outbox::{Outbox, Piece, Room, server_header};
 use super::turn;
 
 /// The way back while a message is lent, see [`WebSocket::for_each`](crate::WebSocket::for_each).
@@ -64,8 +65,13 @@ impl<'a> Replies<'a> {
             self.slow = !self.corked;
         }
         if self.corked && !self.outbox.wants_attention() {
-            let header = self.outbox.header(kind.into(), true, body.len());
-            self.output.put_frame(&header, body);
+            let mut header = server_header(kind, body.len());
+            if self.outbox.is_client() {
+                header.mask = Some(Keys.next_key());
+                self.output.put_frame(&header, body);
+            } else {
+                self.output.put_frame(&header, body);
+            }
             return Ok(());
         }
         self.send_slowly(kind, body)
@@ -76,13 +82,7 @@ impl<'a> Replies<'a> {
         if !self.corked || self.outbox.wants_attention() {
             return self.send_slowly(kind, body);
         }
-        let header = Header {
-            fin: true,
-            rsv1: false,
-            opcode: kind.into(),
-            mask: None,
-            len: body.len() as u64,
-        };
+        let header = server_header(kind, body.len());
         let mut head = [0; MAX_HEADER_LEN];
         let head_len = header.encode(&mut head);
         self.corked = false;
@@ -142,7 +142,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::pin::pin;
 
-    use wsforge_core::frame::Opcode;
+    use wsforge_core::frame::{Header, Opcode};
     use wsforge_core::hub::Audience;
     use wsforge_core::{Output, ServerConnection, Timestamp};
 
@@ -151,19 +151,19 @@ mod tests {
     use crate::driver::session::{Conn, Session};
     use crate::{FanOut, Options, WebSocket};
 
-    /// A connection that has read `n` messages, their numbers.
+    /// A connection whose peer has sent `n` messages, their numbers.
     fn received(n: u8) -> (WebSocket, Pipe) {
         let (outbox, pipe) = opened(Options::default());
-        let mut early = Output::new();
+        let mut sent = Output::new();
         for n in 0..n {
             let mask = Some([1, 2, 3, 4]);
             let header = Header { fin: true, rsv1: false, opcode: Opcode::Binary, mask, len: 1 };
-            early.put_frame(&header, [n][..].into());
+            sent.put_frame(&header, [n][..].into());
         }
-        let early: Vec<u8> = early.slices().flatten().copied().collect();
+        sent.slices().for_each(|bytes| pipe.sends(bytes));
         let config = outbox.endpoint.config.clone();
         let conn = ServerConnection::after_handshake(config, Timestamp::ZERO);
-        (WebSocket::new(outbox, Session::new(Conn::Server(conn), &early)), pipe)
+        (WebSocket::new(outbox, Session::new(Conn::Server(conn), &[])), pipe)
     }
 
     /// What the peer got: of each message, its first two bytes.

@@ -14,7 +14,7 @@ use super::Outbox;
 use crate::Options;
 use crate::driver::endpoint::Endpoint;
 use crate::driver::timer::Timer;
-use crate::runtime::{BoxFuture, Runtime, Transport};
+use crate::runtime::{BoxFuture, Runtime, Task, Transport};
 
 /// A peer in memory: it takes and sends what it is told to.
 #[derive(Clone)]
@@ -187,7 +187,7 @@ impl Transport for Pipe {
 struct Idle;
 
 impl Runtime for Idle {
-    fn spawn(&self, _: BoxFuture<()>) {}
+    fn spawn(&self, _: Task) {}
 
     fn sleep(&self, _: Duration) -> BoxFuture<()> {
         Box::pin(std::future::pending())
