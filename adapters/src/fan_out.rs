@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -39,8 +40,8 @@ pub struct ClientsCannotJoin;
 struct Shared {
     members: RwLock<Members>,
     queue: Mutex<Queue>,
-    /// Told when the queue has run empty.
-    emptied: Condvar,
+    /// Told when a plan has been executed, if somebody waits for that.
+    executed: Condvar,
 }
 
 #[derive(Default)]
@@ -53,8 +54,13 @@ struct Members {
 #[derive(Default)]
 struct Queue {
     plans: VecDeque<Plan>,
-    /// Somebody executes plans, and will those that are queued meanwhile.
-    running: bool,
+    /// Who executes plans, and will those that are queued meanwhile.
+    runner: Option<ThreadId>,
+    /// How many plans have been taken out, and how many of them are done.
+    taken: u64,
+    done: u64,
+    /// How many threads wait for one to be done.
+    waiting: usize,
 }
 
 struct Plan {
@@ -187,25 +193,51 @@ impl Drop for Member {
 }
 
 impl Plans for Shared {
-    fn run(&self, through: bool) {
+    fn run(&self) {
+        let me = thread::current().id();
         let mut queue = lock(&self.queue);
-        while queue.running {
-            if !through {
+        let end = queue.taken + queue.plans.len() as u64;
+        while let Some(runner) = queue.runner {
+            // Executing a plan drops and wakes what others gave, which may send: its plan is the next.
+            if queue.done >= end || runner == me {
                 return;
             }
             // Another thread writes to sockets that do not block; it is not waited for with a lock held
             // that it needs.
-            queue = self.emptied.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting += 1;
+            queue = self.executed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting -= 1;
         }
-        queue.running = true;
+        queue.runner = Some(me);
         while let Some(plan) = queue.plans.pop_front() {
+            queue.taken += 1;
             drop(queue);
+            let mut executed = Executed { of: self, panics: true };
             self.execute(plan);
+            executed.panics = false;
+            drop(executed);
             queue = lock(&self.queue);
         }
-        queue.running = false;
-        drop(queue);
-        self.emptied.notify_all();
+        queue.runner = None;
+    }
+}
+
+/// A plan is done, also when a transport panics: then somebody else goes on.
+struct Executed<'a> {
+    of: &'a Shared,
+    panics: bool,
+}
+
+impl Drop for Executed<'_> {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.of.queue);
+        queue.done += 1;
+        if self.panics {
+            queue.runner = None;
+        }
+        if queue.waiting > 0 {
+            self.of.executed.notify_all();
+        }
     }
 }
 
@@ -286,4 +318,96 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Pipe, frames, opened};
+
+    fn member(of: &FanOut) -> (Sender, Member, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        let sender = Sender { outbox };
+        let member = of.join(&sender).unwrap();
+        (sender, member, pipe)
+    }
+
+    fn bodies(pipe: &Pipe) -> Vec<u8> {
+        frames(&pipe.written()).into_iter().flat_map(|(.., body)| body).collect()
+    }
+
+    /// Another thread has plans to execute, and takes its time.
+    #[test]
+    fn what_is_sent_next_does_not_overtake_a_plan_that_another_thread_executes() {
+        let fan_out = FanOut::new();
+        let (sender, _member, pipe) = member(&fan_out);
+        let (_, slow, slow_pipe) = member(&fan_out);
+        let (begun, begins) = std::sync::mpsc::channel();
+        slow_pipe.first({
+            let (fan_out, pipe) = (fan_out.clone(), pipe.clone());
+            move || {
+                begun.send(()).unwrap();
+                // Until the other thread waits, or has gone on without.
+                while lock(&fan_out.0.queue).waiting == 0 && pipe.written().is_empty() {
+                    thread::yield_now();
+                }
+            }
+        });
+        let other = thread::spawn({
+            let (fan_out, slow) = (fan_out.clone(), slow.id());
+            move || fan_out.send(Audience::Only(&[slow]), Kind::Binary, b"a")
+        });
+        begins.recv().unwrap();
+        turn::scope(|| fan_out.send(Audience::All, Kind::Binary, b"b"));
+        sender.try_send(b"c"[..].to_vec()).unwrap();
+        other.join().unwrap();
+        assert_eq!((bodies(&pipe), bodies(&slow_pipe)), (b"bc".to_vec(), b"ab".to_vec()));
+    }
+
+    #[test]
+    fn who_sends_to_all_while_a_plan_is_executed_does_not_wait_for_itself() {
+        let fan_out = FanOut::new();
+        let (_, first, first_pipe) = member(&fan_out);
+        let (_, _second, pipe) = member(&fan_out);
+        first_pipe.first({
+            let fan_out = fan_out.clone();
+            move || fan_out.send(Audience::All, Kind::Binary, b"b")
+        });
+        fan_out.send(Audience::Only(&[first.id()]), Kind::Binary, b"a");
+        assert_eq!((bodies(&first_pipe), bodies(&pipe)), (b"ab".to_vec(), b"b".to_vec()));
+    }
+
+    #[test]
+    fn a_transport_that_panics_stops_nobody_else() {
+        let fan_out = FanOut::new();
+        let (_, first, first_pipe) = member(&fan_out);
+        let (_, _second, pipe) = member(&fan_out);
+        first_pipe.first(|| panic!("as it should"));
+        let send = |to: Audience<'_>, body: &[u8]| fan_out.send(to, Kind::Binary, body);
+        let panicked = catch_unwind(AssertUnwindSafe(|| send(Audience::Only(&[first.id()]), b"a")));
+        assert!(panicked.is_err());
+        send(Audience::All, b"b");
+        assert_eq!(bodies(&pipe), b"b");
+    }
+
+    /// Rule 14.
+    #[test]
+    fn who_is_closed_or_evicted_leaves() {
+        let mut options = Options::default();
+        options.mailbox.max_bytes = 10;
+        let (outbox, pipe) = opened(options);
+        let fan_out = FanOut::new();
+        let _slow = fan_out.join(&Sender { outbox }).unwrap();
+        let (sender, _closed, _) = member(&fan_out);
+        let (_, _member, _) = member(&fan_out);
+        pipe.room(0);
+        sender.close(wsforge_core::CloseCode::NORMAL, "");
+        fan_out.send(Audience::All, Kind::Binary, &[0; 9]);
+        assert_eq!(fan_out.len(), 2);
+        fan_out.send(Audience::All, Kind::Binary, &[0; 9]);
+        assert_eq!(fan_out.len(), 1);
+    }
 }

@@ -22,7 +22,8 @@ pub struct Options {
     pub handshake: Limits,
     /// How long an opening handshake may take. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// How many bytes of messages are kept for a receiver while it waits to send. Default: 1 MiB.
+    /// How many bytes of messages are kept for a receiver while it waits to send, counting what keeping
+    /// them takes. Default: 1 MiB.
     pub inbox_bytes: usize,
     /// How much may wait for a peer that is sent more than it reads, when the sender does not wait for
     /// it: see [`FanOut`](crate::FanOut). Default: 1 MiB, 4,096 frames.

@@ -275,7 +275,8 @@ impl WebSocket {
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         turn::flush();
         self.outbox.flush_now();
-        while self.outbox.pending() > 0 {
+        // What is left then waits for something else than the transport.
+        if self.outbox.pending() > 0 {
             ready!(self.poll_each(cx, Aim::Empty, &mut Nothing));
         }
         Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
@@ -441,4 +442,56 @@ pub enum SinkError {
     /// The connection is closing; a message that was not taken comes back.
     #[error("the connection is closed")]
     Closed(Option<Message>),
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::pin::pin;
+
+    use wsforge_core::frame::Opcode;
+    use wsforge_core::{ServerConnection, Timestamp};
+
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
+    use crate::driver::session::Conn;
+
+    fn socket() -> (WebSocket, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        let config = outbox.endpoint.config.clone();
+        let conn = ServerConnection::after_handshake(config, Timestamp::ZERO);
+        (WebSocket::new(outbox, Session::new(Conn::Server(conn), &[])), pipe)
+    }
+
+    /// RFC 6455 section 5.5.2: until the peer's Close, which is not answered once more.
+    #[test]
+    fn pings_are_answered_behind_a_close_of_ours() {
+        let (mut socket, pipe) = socket();
+        let count = Count::default();
+        socket.sender().close(CloseCode::NORMAL, "");
+        for n in 1..3 {
+            assert!(socket.poll_recv(&mut count.context()).is_pending());
+            assert_eq!(frames(&pipe.written()).len(), n);
+            // Masked with zeros.
+            pipe.sends(b"\x89\x82\0\0\0\0hi");
+        }
+        pipe.sends(b"\x88\x82\0\0\0\0\x03\xE8");
+        assert_eq!(socket.poll_recv(&mut count.context()), Poll::Ready(None));
+        let written = frames(&pipe.written());
+        let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
+        assert_eq!(opcodes, [Opcode::Close, Opcode::Pong, Opcode::Pong]);
+        assert_eq!(written[1].2, b"hi");
+        assert!(socket.close_info().unwrap().clean);
+    }
+
+    /// A writer may be forgotten, and whoever flushes must not spin for it.
+    #[test]
+    fn a_flush_does_not_wait_for_what_is_held() {
+        let (mut socket, pipe) = socket();
+        socket.outbox.begin_stream().unwrap();
+        socket.sender().try_send("held").unwrap();
+        let count = Count::default();
+        assert_eq!(pin!(socket.flush()).poll(&mut count.context()), Poll::Ready(Ok(())));
+        assert!(pipe.written().is_empty());
+    }
 }

@@ -339,6 +339,31 @@ mod tests {
         }
     }
 
+    /// What is on the heap already stays where it is.
+    #[test]
+    fn a_message_becomes_one_to_keep() {
+        let mut bytes = *b"\x00\x01";
+        for message in
+            [Message::Binary(Payload::Borrowed(&mut bytes)), Message::Text(Text::borrowed("é"))]
+        {
+            let (kind, bytes) = (message.kind(), message.as_bytes().to_vec());
+            let owned: Message<'static> = message.into_owned();
+            assert!(!owned.is_borrowed());
+            assert_eq!((owned.kind(), owned.as_bytes()), (kind, &bytes[..]));
+            let at = owned.as_bytes().as_ptr();
+            assert_eq!(owned.into_owned().as_bytes().as_ptr(), at);
+        }
+    }
+
+    #[test]
+    fn a_string_becomes_a_text_that_owns_it() {
+        let string = String::from("é");
+        let at = string.as_ptr();
+        let text = Text::from(string);
+        assert_eq!((&*text, text.as_bytes().as_ptr()), ("é", at));
+        assert!(!Message::Text(text).is_borrowed());
+    }
+
     #[test]
     fn a_text_is_shown_as_text() {
         for text in [Text::borrowed("a\n"), Text::ascii(b"a\n"), Text::owned("a\n".into())] {

@@ -227,6 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frame::Opcode;
 
     fn unsent(output: &Output) -> Vec<u8> {
         output.slices().flatten().copied().collect()
@@ -307,6 +308,41 @@ mod tests {
         assert_eq!(slices.len(), 3);
         assert_eq!(slices[1], large.as_ptr());
         assert_ne!(slices[2], small.as_ptr());
+    }
+
+    /// RFC 6455 section 5.2, of bodies that are copied or referred to, masked or not.
+    #[test]
+    fn a_frame_is_its_header_and_its_body() {
+        for len in [0, 1, 125, 126, Output::COPY_LIMIT, Output::COPY_LIMIT + 1, 65_535, 65_536] {
+            let plain: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            for mask in [None, Some([1, 2, 3, 4])] {
+                for body in [Body::Copy(&plain), Body::Shared(plain.clone().into())] {
+                    let refers = matches!(body, Body::Shared(_)) && len > Output::COPY_LIMIT;
+                    let mut output = Output::new();
+                    output.put(b"before");
+                    let header = Header {
+                        fin: true,
+                        rsv1: false,
+                        opcode: Opcode::Binary,
+                        mask,
+                        len: len as u64,
+                    };
+                    output.put_frame(&header, body);
+                    assert_eq!(output.len(), 6 + header.encoded_len() + len);
+                    assert_eq!(
+                        output.slices().count(),
+                        if refers && mask.is_none() { 2 } else { 1 }
+                    );
+                    let mut bytes = unsent(&output).split_off(6);
+                    let parsed = Header::parse(&bytes).unwrap().unwrap();
+                    assert_eq!(parsed, (header, bytes.len() - len));
+                    if let Some(mask) = mask {
+                        mask::apply(&mut bytes[parsed.1..], mask);
+                    }
+                    assert_eq!(bytes[parsed.1..], plain);
+                }
+            }
+        }
     }
 
     #[test]

@@ -332,6 +332,38 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_a_text_or_bytes_becomes_a_message() {
+        let text = OwnedMessage::Text("é".into());
+        assert_eq!(OwnedMessage::from("é"), text);
+        assert_eq!(OwnedMessage::from(String::from("é")), text);
+        assert_eq!(OwnedMessage::from(Utf8Bytes::from("é")), text);
+        let binary = OwnedMessage::Binary(Bytes::from_static("é".as_bytes()));
+        assert_eq!(OwnedMessage::from("é".as_bytes()), binary);
+        assert_eq!(OwnedMessage::from(Vec::from("é")), binary);
+        assert_eq!(OwnedMessage::from(Bytes::from("é")), binary);
+        assert_eq!((text.as_text(), binary.as_text()), (Some("é"), None));
+
+        // What is on the heap already stays where it is.
+        let (string, vec) = (String::from("é"), Vec::from("é"));
+        let places = [string.as_ptr(), vec.as_ptr()];
+        let messages = [OwnedMessage::from(string), OwnedMessage::from(vec)];
+        assert_eq!(messages.each_ref().map(|message| message.as_bytes().as_ptr()), places);
+    }
+
+    #[test]
+    fn bytes_become_a_text_if_they_are_one_and_come_back_if_not() {
+        let text = Bytes::from(Vec::from("é"));
+        let kept = Utf8Bytes::try_from(text.clone()).unwrap();
+        assert_eq!((&*kept, kept.as_bytes().as_ptr()), ("é", text.as_ptr()));
+        for bad in [&b"\xC3"[..], b"a\xFF", b"\xED\xA0\x80"] {
+            let bad = Bytes::from_static(bad);
+            let error = Utf8Bytes::try_from(bad.clone()).unwrap_err();
+            assert_eq!(error, NotUtf8(bad));
+            assert_eq!(format!("{error}"), "the bytes are not UTF-8");
+        }
+    }
+
+    #[test]
     fn a_text_is_shown_as_text() {
         for text in [Utf8Bytes::from("é\n"), Utf8Bytes::from(String::from("é\n"))] {
             assert_eq!(format!("{text} {text:?}"), "é\n \"é\\n\"");

@@ -5,7 +5,7 @@ mod support;
 use support::http::{head, request, serve};
 use support::masked;
 use wsforge_core::frame::Opcode;
-use wsforge_core::handshake::{Accept, Opening, RequestError};
+use wsforge_core::handshake::{Accept, Opening, Request, RequestError};
 use wsforge_core::{Input, Output, Timestamp};
 
 /// The path and query of a target.
@@ -266,4 +266,64 @@ fn plain_http_with_an_ambiguous_body_is_refused() {
         assert_eq!(served.asked, None, "the application never sees it");
         assert_eq!(served.error(), RequestError::BadRequest, "{lines:?}");
     }
+}
+
+/// What has been kept of a request shows the same, later.
+#[test]
+fn a_head_that_was_kept_is_read_again() {
+    let wire = [request("", &["Cookie: a=b"]), b"behind".to_vec()].concat();
+    let mut kept = None;
+    let (mut accept, mut bytes) = (Accept::default(), wire.clone());
+    let mut input = Input::new(&mut bytes, Timestamp::ZERO);
+    if let Opening::Request(request) = accept.receive(&mut input, &mut Output::new()) {
+        kept =
+            Some((request.head().to_vec(), format!("{:?}", request.headers().collect::<Vec<_>>())));
+    }
+    let (head, headers) = kept.expect("a request");
+    assert_eq!(head, wire[..wire.len() - 6]);
+    let read = Request::parse(&head, Timestamp::ZERO).unwrap();
+    assert_eq!((read.method(), read.path(), read.head()), ("GET", "/chat", &head[..]));
+    assert_eq!(format!("{:?}", read.headers().collect::<Vec<_>>()), headers);
+    assert_eq!(read.cookies().collect::<Vec<_>>(), [("a", "b")]);
+}
+
+#[test]
+fn a_head_that_is_cut_or_broken_is_refused() {
+    let whole = request("", &[]);
+    for end in 0..whole.len() {
+        assert!(Request::parse(&whole[..end], Timestamp::ZERO).is_err(), "{end}");
+    }
+    let cases = [
+        (request("GET", &["GET /chat HTTP/1.1", "a b: c"]), RequestError::BadRequest),
+        (request("GET", &["GET chat HTTP/1.1"]), RequestError::BadRequest),
+        ([&whole[..], b"behind"].concat(), RequestError::BadRequest),
+        // Where another parser may see another head, as for one that arrives.
+        (request("", &["a: b\nc: d"]), RequestError::BadRequest),
+        ([&whole[..whole.len() - 2], b"\n"].concat(), RequestError::BadRequest),
+    ];
+    for (head, error) in cases {
+        assert_eq!(Request::parse(&head, Timestamp::ZERO).unwrap_err(), error);
+    }
+}
+
+/// RFC 6265 section 4.2.1.
+#[test]
+fn cookies_are_shown_as_they_are() {
+    for (lines, cookies) in [
+        (&[][..], &[][..]),
+        (&["Cookie: a=b"], &[("a", "b")]),
+        (&["Cookie: a=b; c=d;e=f"], &[("a", "b"), ("c", "d"), ("e", "f")]),
+        (&["Cookie: a=b", "cookie: c=d"], &[("a", "b"), ("c", "d")]),
+        (&["Cookie: a=\"b c\"; d=%20; e=f=g"], &[("a", "\"b c\""), ("d", "%20"), ("e", "f=g")]),
+        (&["Cookie: a=b; a=c; d="], &[("a", "b"), ("a", "c"), ("d", "")]),
+        (&["Cookie: ; a; b=c; "], &[("b", "c")]),
+    ] {
+        let head = request("", lines);
+        let request = Request::parse(&head, Timestamp::ZERO).unwrap();
+        assert_eq!(request.cookies().collect::<Vec<_>>(), cookies, "{lines:?}");
+    }
+    let mut head = request("", &["Cookie: a=b; c=~; e=f"]);
+    head.iter_mut().filter(|byte| **byte == b'~').for_each(|byte| *byte = 0xFF);
+    let request = Request::parse(&head, Timestamp::ZERO).unwrap();
+    assert_eq!(request.cookies().collect::<Vec<_>>(), [("a", "b"), ("e", "f")]);
 }

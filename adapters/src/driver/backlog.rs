@@ -59,11 +59,12 @@ impl Backlog {
 
     /// Whether nothing waits, and nobody.
     pub(crate) fn is_idle(&self) -> bool {
-        self.front.is_empty()
-            && self.queue.is_empty()
-            && self.held.is_empty()
-            && self.waiting.is_empty()
-            && !self.unflushed
+        !self.is_unsent() && self.held.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether something waits for nothing but the transport.
+    pub(crate) fn is_unsent(&self) -> bool {
+        !self.front.is_empty() || !self.queue.is_empty() || self.unflushed
     }
 
     /// Whether something waits behind the front.
@@ -73,9 +74,12 @@ impl Backlog {
 
     /// What is to be written next.
     pub(crate) fn front(&mut self) -> &mut Output {
-        while self.front.len() < Self::BATCH
+        // A header that stands apart from its body does not get here without: the queue may be dropped.
+        let mut apart = false;
+        while (apart || self.front.len() < Self::BATCH)
             && let Some(run) = self.queue.pop()
         {
+            apart = run.frames == 0;
             self.front.put_shared(run.bytes);
         }
         &mut self.front
@@ -121,11 +125,11 @@ impl Backlog {
         let run = |bytes, frames| Run { bytes, frames, class, key: None };
         let mut head = Output::new();
         match body {
-            // Two runs, of which the second is not copied.
+            // Two runs, of which the second is not copied; only that counts as a frame.
             Body::Shared(bytes) if header.mask.is_none() && bytes.len() > Output::COPY_LIMIT => {
                 head.put_frame(header, Body::Copy(&[]));
-                self.push_run(run(contents(&head), 1), held);
-                self.push_run(run(bytes, 0), held);
+                self.push_run(run(contents(&head), 0), held);
+                self.push_run(run(bytes, 1), held);
             }
             body => {
                 head.put_frame(header, Body::Copy(&body));

@@ -78,7 +78,8 @@ impl<'a> Replies<'a> {
     }
 
     fn send_in_place(&mut self, kind: Kind, body: Body<'_>) -> Result<(), SendError> {
-        if !self.corked {
+        // What others have sent meanwhile, this task too, goes first.
+        if !self.corked || self.outbox.wants_attention() {
             return self.send_slowly(kind, body);
         }
         let header = server_header(kind, body.len());
@@ -114,17 +115,181 @@ impl<'a> Replies<'a> {
     }
 
     /// The turn is over. If the connection `ends`, its Close is the last that was gathered.
-    pub(crate) fn end(self, ends: bool) {
+    pub(crate) fn end(mut self, ends: bool) {
         if self.corked || !self.output.is_empty() {
             // What the owner has gathered outside goes first.
             turn::uncork();
+            self.corked = false;
             self.outbox.uncork(self.output, &[], (&[]).into(), ends);
         }
+    }
+}
+
+/// Who handles a message may panic: what was sent before that leaves.
+impl Drop for Replies<'_> {
+    fn drop(&mut self) {
+        self.uncork();
     }
 }
 
 impl fmt::Debug for Replies<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replies").field("gathered", &self.output.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+
+    use wsforge_core::frame::{Header, Opcode};
+    use wsforge_core::hub::Audience;
+    use wsforge_core::{Output, ServerConnection, Timestamp};
+
+    use super::*;
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
+    use crate::driver::session::{Conn, Session};
+    use crate::{FanOut, Options, WebSocket};
+
+    /// A connection whose peer has sent `n` messages, their numbers.
+    fn received(n: u8) -> (WebSocket, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        let mut sent = Output::new();
+        for n in 0..n {
+            let mask = Some([1, 2, 3, 4]);
+            let header = Header { fin: true, rsv1: false, opcode: Opcode::Binary, mask, len: 1 };
+            sent.put_frame(&header, [n][..].into());
+        }
+        sent.slices().for_each(|bytes| pipe.sends(bytes));
+        let config = outbox.endpoint.config.clone();
+        let conn = ServerConnection::after_handshake(config, Timestamp::ZERO);
+        (WebSocket::new(outbox, Session::new(Conn::Server(conn), &[])), pipe)
+    }
+
+    /// What the peer got: of each message, its first two bytes.
+    fn bodies(pipe: &Pipe) -> Vec<[u8; 2]> {
+        frames(&pipe.written()).into_iter().map(|(.., body)| [body[0], body[1]]).collect()
+    }
+
+    /// One of these from each message's handler.
+    fn each(n: u8, what: &[u8]) -> Vec<[u8; 2]> {
+        (0..n).flat_map(|n| what.iter().map(move |what| [n, *what])).collect()
+    }
+
+    fn serve(socket: &mut WebSocket, mut f: impl FnMut(u8, &mut Replies<'_>)) {
+        let mut serving = pin!(socket.for_each(|message, replies| {
+            f(message.as_bytes()[0], replies);
+            ControlFlow::<()>::Continue(())
+        }));
+        let count = Count::default();
+        assert!(turn::scope(|| serving.as_mut().poll(&mut count.context())).is_pending());
+    }
+
+    /// Rule 10.
+    #[test]
+    fn a_reply_a_broadcast_and_a_reply_arrive_in_that_order() {
+        // The last reply is copied, or offered to the socket where it lies.
+        for len in [2, IN_PLACE] {
+            let (mut socket, pipe) = received(3);
+            let fan_out = FanOut::new();
+            let _member = fan_out.join(&socket.sender()).unwrap();
+            serve(&mut socket, |n, replies| {
+                replies.send(Kind::Binary, &[n, b'a']).unwrap();
+                fan_out.send(Audience::All, Kind::Binary, &[n, b'b']);
+                let mut last = vec![b'c'; len];
+                last[0] = n;
+                replies.send(Kind::Binary, &last).unwrap();
+            });
+            assert_eq!(bodies(&pipe), each(3, b"abc"));
+        }
+    }
+
+    /// As before, but the broadcast has reached the outbox before the last reply is sent.
+    #[test]
+    fn a_reply_does_not_overtake_what_was_sent_another_way() {
+        for (messages, len) in [(1, 2), (1, IN_PLACE), (3, 2), (3, IN_PLACE)] {
+            let (mut socket, pipe) = received(messages);
+            let fan_out = FanOut::new();
+            let sender = socket.sender();
+            let member = fan_out.join(&sender).unwrap();
+            serve(&mut socket, |n, replies| {
+                replies.send(Kind::Binary, &[n, b'a']).unwrap();
+                fan_out.send(Audience::All, Kind::Binary, &[n, b'b']);
+                // Before anything changes membership, what was sent leaves.
+                member.subscribe("group").unwrap();
+                sender.try_send(vec![n, b'c']).unwrap();
+                let mut last = vec![b'd'; len];
+                last[0] = n;
+                replies.send(Kind::Binary, &last).unwrap();
+            });
+            assert_eq!(bodies(&pipe), each(messages, b"abcd"));
+        }
+    }
+
+    #[test]
+    fn what_a_read_is_replied_with_leaves_in_one_write() {
+        let (mut socket, pipe) = received(9);
+        serve(&mut socket, |n, replies| replies.send(Kind::Binary, &[n, b'a']).unwrap());
+        assert_eq!((bodies(&pipe), pipe.writes()), (each(9, b"a"), 1));
+    }
+
+    #[test]
+    fn a_reply_behind_a_close_is_refused() {
+        for len in [2, IN_PLACE] {
+            let (mut socket, pipe) = received(1);
+            let sender = socket.sender();
+            serve(&mut socket, |n, replies| {
+                replies.send(Kind::Binary, &[n, b'a']).unwrap();
+                sender.close(wsforge_core::CloseCode::NORMAL, "");
+                let late = vec![0; len];
+                assert_eq!(replies.send(Kind::Binary, &late), Err(SendError::Closed));
+            });
+            let opcodes: Vec<_> = frames(&pipe.written()).into_iter().map(|f| f.1).collect();
+            assert_eq!(opcodes, [Opcode::Binary, Opcode::Close]);
+        }
+    }
+
+    /// Rule 23.
+    #[test]
+    fn what_was_sent_before_a_panic_leaves() {
+        let (mut socket, pipe) = received(3);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            serve(&mut socket, |n, replies| {
+                replies.send(Kind::Binary, &[n, b'a']).unwrap();
+                assert!(n < 1, "as it should");
+            });
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(bodies(&pipe), each(2, b"a"));
+        assert!(!socket.outbox().wants_attention(), "nothing is left");
+    }
+
+    /// Rule 10, and 16: the naive loop gathers.
+    #[test]
+    fn a_loop_of_receiving_and_sending_keeps_the_order_and_writes_once() {
+        for broadcasts in [false, true] {
+            let (mut socket, pipe) = received(5);
+            let fan_out = FanOut::new();
+            let _member = fan_out.join(&socket.sender()).unwrap();
+            let mut serving = pin!(async {
+                while let Some(message) = socket.recv().await {
+                    let n = message.as_bytes()[0];
+                    socket.send(vec![n, b'a']).await.unwrap();
+                    if broadcasts {
+                        fan_out.send(Audience::All, Kind::Binary, &[n, b'b']);
+                    }
+                    socket.send(vec![n, b'c']).await.unwrap();
+                }
+            });
+            let count = Count::default();
+            assert!(turn::scope(|| serving.as_mut().poll(&mut count.context())).is_pending());
+            assert_eq!(bodies(&pipe), each(5, if broadcasts { b"abc" } else { b"ac" }));
+            if !broadcasts {
+                // All but the last message's replies, and these two.
+                assert_eq!(pipe.writes(), 2);
+            }
+        }
     }
 }

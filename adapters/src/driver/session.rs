@@ -311,7 +311,7 @@ impl Session {
         if !aim.keeps()
             && let Some(mut kept) = slack.inbox.pop_front()
         {
-            slack.inbox_bytes -= kept.len();
+            slack.inbox_bytes -= kept.size();
             let mut replies = self.replies(outbox, output, false);
             let flow = match kept {
                 Kept::Message(message) => {
@@ -369,8 +369,10 @@ impl Session {
         let armed = self.armed;
         if outbox.take_rung() || armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
-        } else if armed != Tick::NEVER && conn!(self, conn => conn.state()) == State::Open {
-            // As long as it is open its deadlines only move back; it is looked at when they come.
+        } else if let Some(at) = conn!(self, conn => conn.next_timeout())
+            && at + TICK > armed.timestamp()
+        {
+            // Nothing is due, and it is looked at before something is.
             return false;
         }
         let shutdown = conn!(self, conn => conn.wants_shutdown());
@@ -405,6 +407,7 @@ impl Session {
             // The Close itself has been queued.
             let mut queued = Output::new();
             conn!(self, conn => conn.close(CloseCode::NORMAL, "", now, &mut queued));
+            outbox.learned();
         }
     }
 

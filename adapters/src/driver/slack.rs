@@ -31,11 +31,13 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    pub(crate) fn len(&self) -> usize {
-        match self {
+    /// The memory that it takes: even messages without bytes take some.
+    pub(crate) fn size(&self) -> usize {
+        let payload = match self {
             Self::Chunk { payload, .. } => payload.len(),
             Self::Message(message) => message.as_bytes().len(),
-        }
+        };
+        size_of::<Self>() + payload
     }
 }
 
@@ -69,7 +71,7 @@ impl Slack {
     }
 
     fn push(&mut self, kept: Kept) {
-        self.inbox_bytes += kept.len();
+        self.inbox_bytes += kept.size();
         self.inbox.push_back(kept);
     }
 
@@ -103,4 +105,18 @@ impl Slack {
 
 thread_local! {
     static SPARE: Cell<Option<Box<Slack>>> = const { Cell::new(None) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_without_bytes_count_too() {
+        let mut slack = Slack::default();
+        for n in 1..=1000 {
+            slack.keep(Message::Text(String::new().into()));
+            assert!(slack.inbox_bytes >= n * size_of::<Kept>());
+        }
+    }
 }

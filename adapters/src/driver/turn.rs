@@ -10,9 +10,9 @@ use super::outbox::{Outbox, server_header};
 
 /// Sends to many, when its time has come.
 pub(crate) trait Plans: Send + Sync {
-    /// Executes what has been planned, unless somebody else is about to. Goes `through` with it: if
-    /// somebody else is, it waits until that is done.
-    fn run(&self, through: bool);
+    /// Executes what has been planned; if another thread is about to, it waits until that is done: what
+    /// is sent next must not overtake it.
+    fn run(&self);
 }
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ pub(crate) fn scope<T>(part: impl FnOnce() -> T) -> T {
             let depth = DEPTH.get() - 1;
             DEPTH.set(depth);
             if depth == 0 {
-                leave(false);
+                leave();
             }
         }
     }
@@ -120,7 +120,7 @@ pub(crate) fn gathered(outbox: &Arc<Outbox>) {
 /// Something has been planned, which is executed when the turn ends: if there is none, now.
 pub(crate) fn planned(plans: Arc<dyn Plans>) {
     if DEPTH.get() == 0 {
-        return plans.run(false);
+        return plans.run();
     }
     PLANNED.set(true);
     TURN.with_borrow_mut(|turn| {
@@ -138,17 +138,17 @@ pub(crate) fn has_plans() -> bool {
 
 /// Sends what has been gathered, and executes what has been planned, before something else is done.
 pub(crate) fn flush() {
-    leave(true);
+    leave();
 }
 
 #[inline]
-fn leave(through: bool) {
+fn leave() {
     if GATHERED.get() || PLANNED.get() {
-        leave_with_something(through);
+        leave_with_something();
     }
 }
 
-fn leave_with_something(through: bool) {
+fn leave_with_something() {
     GATHERED.set(false);
     uncork();
     // The peers first, see `Turn`. User code does not run in here, but what it has put into buffers is
@@ -159,6 +159,105 @@ fn leave_with_something(through: bool) {
         outbox.flush_now();
     }
     for plans in plans {
-        plans.run(through);
+        plans.run();
+    }
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use wsforge_core::Kind;
+    use wsforge_core::hub::Audience;
+
+    use super::*;
+    use crate::driver::outbox::mock::{Pipe, frames, opened};
+    use crate::{FanOut, Member, Options, Sender};
+
+    fn member(of: &FanOut) -> (Sender, Member, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        let sender = Sender { outbox };
+        let member = of.join(&sender).unwrap();
+        (sender, member, pipe)
+    }
+
+    fn bodies(pipe: &Pipe) -> Vec<u8> {
+        frames(&pipe.written()).into_iter().flat_map(|(.., body)| body).collect()
+    }
+
+    /// Rule 10.
+    #[test]
+    fn to_one_to_many_and_to_one_arrive_in_that_order_inside_of_a_turn_and_outside() {
+        let fan_out = FanOut::new();
+        let (sender, _member, pipe) = member(&fan_out);
+        let part = || {
+            sender.try_send(b"a"[..].to_vec()).unwrap();
+            fan_out.send(Audience::All, Kind::Binary, b"b");
+            sender.try_send(b"c"[..].to_vec()).unwrap();
+        };
+        scope(part);
+        part();
+        assert_eq!(bodies(&pipe), b"abcabc");
+    }
+
+    #[test]
+    fn what_is_sent_to_many_in_a_turn_leaves_in_one_write_for_each_when_it_ends() {
+        let fan_out = FanOut::new();
+        let members = [member(&fan_out), member(&fan_out)];
+        scope(|| {
+            for n in 0..9 {
+                scope(|| fan_out.send(Audience::All, Kind::Binary, &[n]));
+            }
+            assert!(has_plans() && bodies(&members[0].2).is_empty());
+        });
+        for (.., pipe) in &members {
+            assert_eq!((bodies(pipe), pipe.writes()), ((0..9).collect(), 1));
+        }
+    }
+
+    #[test]
+    fn who_joins_gets_nothing_of_what_was_sent_before_and_who_leaves_all_of_it() {
+        let fan_out = FanOut::new();
+        let (_, first, pipe) = member(&fan_out);
+        scope(|| {
+            fan_out.send(Audience::All, Kind::Binary, b"a");
+            let (_, _second, other) = member(&fan_out);
+            fan_out.send(Audience::All, Kind::Binary, b"b");
+            drop(first);
+            fan_out.send(Audience::All, Kind::Binary, b"c");
+            flush();
+            assert_eq!((bodies(&pipe), bodies(&other)), (b"ab".to_vec(), b"bc".to_vec()));
+        });
+    }
+
+    #[test]
+    fn much_does_not_wait_for_the_end_of_a_turn() {
+        let fan_out = FanOut::new();
+        let (_, first, pipe) = member(&fan_out);
+        scope(|| {
+            fan_out.send(Audience::All, Kind::Binary, &[0; 70_000]);
+            assert_eq!(frames(&pipe.written()).len(), 1);
+            for n in 0..70 {
+                // Of different audiences, so that they are not one.
+                let ids = vec![first.id(); 1 + n % 2];
+                fan_out.send(Audience::Only(&ids), Kind::Binary, b"a");
+            }
+            assert!(frames(&pipe.written()).len() > 64);
+        });
+    }
+
+    /// Rule 23.
+    #[test]
+    fn what_was_sent_before_a_panic_leaves() {
+        let fan_out = FanOut::new();
+        let (_, _member, pipe) = member(&fan_out);
+        let panicked = catch_unwind(|| {
+            scope(|| {
+                fan_out.send(Audience::All, Kind::Binary, b"a");
+                panic!("as it should");
+            })
+        });
+        assert!(panicked.is_err() && !has_plans());
+        assert_eq!(bodies(&pipe), b"a");
     }
 }

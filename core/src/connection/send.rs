@@ -182,3 +182,19 @@ impl<R: Role> Connection<R> {
         output.put_frame(&header, body);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_its_bytes_whether_they_are_shared_or_not() {
+        for bytes in [&b""[..], b"abc"] {
+            for body in [Body::from(bytes), Body::from(Bytes::from_static(bytes))] {
+                assert_eq!((body.len(), body.is_empty()), (bytes.len(), bytes.is_empty()));
+                assert_eq!(&*body, bytes);
+                assert_eq!(body.as_ptr(), bytes.as_ptr(), "not copied");
+            }
+        }
+    }
+}

@@ -106,7 +106,7 @@ impl Head {
 }
 
 /// The end of the head in `bytes`, of which the first `seen` were looked at before.
-fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, HeadError> {
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, HeadError> {
     for at in memchr::memchr_iter(b'\n', &bytes[seen..]) {
         let line = &bytes[..seen + at];
         // RFC 9112 section 2.2 lets a server accept a bare LF. Where two parsers may see different

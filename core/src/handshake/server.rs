@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use super::extension::{self, ExtensionOffer};
 use super::fields::{Fields, Lookup, Repeated, token};
-use super::head::{Head, HeadError};
+use super::head::{Head, HeadError, find_end};
 use super::host::is_host;
 use super::key::{self, AcceptValue};
 use super::target::Target;
@@ -50,7 +50,7 @@ impl Accept {
         let now = input.now();
         let request = match self.head.find(input) {
             Ok(None) => return Opening::More,
-            Ok(Some(found)) => Request::parse(self.head.take(found, input), now),
+            Ok(Some(found)) => Request::read(self.head.take(found, input), now),
             Err(error) => Err(error.into()),
         };
         match request {
@@ -89,6 +89,15 @@ impl<'a> Request<'a> {
     ///
     /// What is wrong with it.
     pub fn parse(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
+        // What httparse makes an end of is not always one.
+        if find_end(head, 0)? != Some(head.len()) {
+            return Err(RequestError::BadRequest);
+        }
+        Self::read(head, arrived)
+    }
+
+    /// Reads a head whose end has been found.
+    fn read(head: &'a [u8], arrived: Timestamp) -> Result<Self, RequestError> {
         let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
         let status = request.parse_with_uninit_headers(head, &mut headers).map_err(|error| {

@@ -194,6 +194,25 @@ mod tests {
         assert_eq!(offer, Offer::Queued { wake: true });
     }
 
+    #[test]
+    fn who_has_looked_before_may_queue_more_than_is_offered() {
+        let limits = limits(100, 5);
+        let mut mailbox = Mailbox::new();
+        assert_eq!(mailbox.pop(), None);
+        assert_eq!(mailbox.push(run(200, 9)), Ok(true));
+        assert_eq!(mailbox.push(run(1, 1)), Ok(false));
+        assert_eq!((mailbox.bytes(), mailbox.frames(), mailbox.is_doomed()), (201, 10, false));
+        assert_eq!(mailbox.pop(), Some(run(200, 9)));
+        assert_eq!((mailbox.bytes(), mailbox.frames(), mailbox.is_empty()), (1, 1, false));
+        // What was taken out has made room.
+        assert_eq!(mailbox.offer(run(99, 4), &limits), Offer::Queued { wake: false });
+        assert_eq!(mailbox.offer(run(1, 0), &limits), Offer::Evict(run(1, 0)));
+        assert_eq!(mailbox.push(run(0, 0)), Err(run(0, 0)));
+        assert_eq!(mailbox.pop(), Some(run(1, 1)));
+        assert_eq!(mailbox.pop(), Some(run(99, 4)));
+        assert_eq!((mailbox.pop(), mailbox.bytes(), mailbox.frames()), (None, 0, 0));
+    }
+
     proptest! {
         /// Against a plain list: what was queued comes out whole, once and in order.
         #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wsforge_core::{CloseCode, Timestamp};
 
 use super::super::sync::atomic::Ordering;
-use super::{Outbox, Phase, TICK, Tick, lock};
+use super::{Backlog, Outbox, Phase, TICK, Tick, lock};
 use crate::runtime::Transport;
 
 /// How often the age of a connection is looked at that has no other deadline.
@@ -27,8 +27,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
                     // Judged only now: the socket may have taken something since it last said so.
                     let before = state.backlog.as_ref().map_or(0, |backlog| backlog.len());
                     self.write_unless_corked(&mut state);
-                    let after = state.backlog.as_ref().map_or(0, |backlog| backlog.len());
-                    if after > 0 && after >= before {
+                    let stalled =
+                        |backlog: &Backlog| backlog.is_unsent() && backlog.len() >= before;
+                    // The owner may be writing right now.
+                    if !state.corked && state.backlog.as_deref().is_some_and(stalled) {
                         self.fail(&mut state, Phase::Stalled);
                     }
                 }
@@ -63,5 +65,116 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let age = options.max_age?.min(AGE_LOOK);
         let silence = [options.protocol.ping_interval, options.protocol.idle_timeout];
         silence.into_iter().flatten().chain([age]).min()
+    }
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use wsforge_core::frame::Opcode;
+
+    use super::super::mock::{Count, frames, opened, opening};
+    use super::super::{Piece, Room};
+    use super::*;
+    use crate::Options;
+
+    fn push(outbox: &Outbox, len: usize) {
+        let body = vec![0; len];
+        outbox.push(Piece::Message, Opcode::Binary, (&*body).into(), Room::Any).unwrap();
+    }
+
+    /// Says when to look again.
+    fn ring(outbox: &Outbox, seconds: u64) -> Option<u64> {
+        let now = Timestamp::from_millis(seconds * 1000);
+        let next = outbox.ring(now, Tick::floor(now))?;
+        Some(next.timestamp().as_millis() / 1000)
+    }
+
+    fn options() -> Options {
+        Options { write_timeout: Duration::from_secs(10), ..Options::default() }
+    }
+
+    #[test]
+    fn a_stalled_peer_is_cut_off_and_its_owner_woken() {
+        let (outbox, pipe) = opened(options());
+        let count = Count::default();
+        outbox.sleep(&count.context());
+        pipe.room(1);
+        push(&outbox, 9);
+        assert_eq!((count.get(), ring(&outbox, 9)), (1, Some(10)));
+        outbox.sleep(&count.context());
+        assert_eq!((ring(&outbox, 10), count.get()), (None, 2));
+        assert!(pipe.is_aborted());
+        assert_eq!((outbox.phase(), outbox.pending()), (Phase::Stalled, 0));
+    }
+
+    #[test]
+    fn the_write_is_tried_again_before_it_is_judged() {
+        let (outbox, pipe) = opened(options());
+        pipe.room(1);
+        push(&outbox, 9);
+        // The owner does not poll, so nobody has noticed that there is room again.
+        pipe.room(1);
+        assert!(ring(&outbox, 10).is_some());
+        assert_eq!(outbox.phase(), Phase::Open);
+        pipe.room(usize::MAX);
+        assert!(ring(&outbox, 20).is_some());
+        assert_eq!((frames(&pipe.written()).len(), outbox.pending()), (1, 0));
+        // With nothing to write there is no such deadline.
+        assert_eq!(ring(&outbox, 30), Some(90));
+    }
+
+    #[test]
+    fn what_a_transport_keeps_to_itself_stalls_too() {
+        let (outbox, pipe) = opened(options());
+        pipe.only_for_its_owner();
+        pipe.keeps(true);
+        push(&outbox, 9);
+        assert!(outbox.poll_flush(&mut Count::default().context()).is_pending());
+        assert_eq!(outbox.pending(), 0);
+        assert_eq!((ring(&outbox, 10), outbox.phase()), (None, Phase::Stalled));
+    }
+
+    #[test]
+    fn an_owner_that_is_writing_is_not_judged() {
+        let (outbox, pipe) = opened(options());
+        pipe.room(1);
+        push(&outbox, 9);
+        pipe.room(usize::MAX);
+        pipe.meanwhile({
+            let outbox = outbox.clone();
+            move || {
+                push(&outbox, 9);
+                assert!(ring(&outbox, 10).is_some());
+            }
+        });
+        assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+        assert_eq!((outbox.phase(), frames(&pipe.written()).len()), (Phase::Open, 2));
+    }
+
+    #[test]
+    fn a_handshake_ends_in_time_whether_or_not_somebody_reacts() {
+        let (outbox, pipe) = opening(options());
+        outbox.open_by(Tick::ceil(Timestamp::from_millis(5000)));
+        let count = Count::default();
+        outbox.sleep(&count.context());
+        assert!(ring(&outbox, 5).is_some() && !pipe.is_aborted());
+        assert_eq!(count.get(), 1);
+        // It was woken, and did not come.
+        assert_eq!((ring(&outbox, 6), pipe.is_aborted()), (None, true));
+    }
+
+    #[test]
+    fn a_connection_that_is_too_old_is_closed() {
+        let mut options = options();
+        options.max_age = Some(Duration::from_secs(100));
+        let (outbox, pipe) = opened(options);
+        let ring = |seconds| {
+            let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+            outbox.ring(at(seconds), Tick::floor(at(50))).is_some()
+        };
+        assert!(ring(149) && pipe.written().is_empty());
+        assert!(ring(150));
+        assert_eq!(frames(&pipe.written())[0].2[..2], 1001u16.to_be_bytes());
+        assert_eq!(outbox.phase(), Phase::ClosedBySender);
     }
 }

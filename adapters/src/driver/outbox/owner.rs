@@ -73,8 +73,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut dropped = (None, None);
         let mut state = lock(&self.state);
         let corked = mem::take(&mut state.corked);
-        // A Close is out, and not behind what was gathered before it.
-        let late = matches!(state.phase, Phase::Closing | Phase::ClosedBySender | Phase::Evicted);
+        // A Close is out, and the session does not know: what it has may be data, or another Close.
+        let late = matches!(state.phase, Phase::ClosedBySender | Phase::Evicted);
         if state.phase.is_gone() || late && !corked {
             dropped.0 = Some(mem::take(output));
         } else if state.backlog.is_none() {
@@ -104,7 +104,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if !output.is_empty() {
             output.advance(output.len());
         }
-        if ends && !state.phase.is_gone() && !late {
+        if ends && matches!(state.phase, Phase::Opening | Phase::Open) {
             state.phase = Phase::Closing;
             state.streaming = false;
             state.deadline = self.cut_at();
@@ -188,10 +188,18 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// Remembers whom to wake when there is something to do; `false` if there is now.
-    pub(crate) fn sleep(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn sleep(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         own(&mut state, cx);
         !self.wants_attention()
+    }
+
+    /// The session has learned of a Close: all that it still sends are answers to pings.
+    pub(crate) fn learned(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::ClosedBySender {
+            state.phase = Phase::Closing;
+        }
     }
 
     /// Nothing more is sent, and the transport ends: with the outbox, or soon if somebody keeps that.
@@ -205,10 +213,146 @@ impl<T: Transport + ?Sized> Outbox<T> {
 }
 
 /// First it is said whom to wake, then looked whether there is something to do.
-fn own(state: &mut State, cx: &mut Context<'_>) {
+fn own(state: &mut State, cx: &Context<'_>) {
     state.wakes = false;
     match &mut state.owner {
         Some(owner) => owner.clone_from(cx.waker()),
         owner => *owner = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use wsforge_core::frame::Opcode::{Binary, Close};
+
+    use super::super::mock::{Count, frame, frames, opened};
+    use super::super::{Piece, Room};
+    use super::*;
+    use crate::{CloseCode, Options};
+
+    fn push(outbox: &Outbox, body: &[u8]) {
+        outbox.push(Piece::Message, Binary, body.into(), Room::Any).unwrap();
+    }
+
+    fn gathered(frames: &[&[u8]]) -> Output {
+        let mut output = Output::new();
+        frames.iter().for_each(|body| output.put(&frame(Binary, body)));
+        output
+    }
+
+    fn bodies(bytes: &[u8]) -> Vec<Vec<u8>> {
+        frames(bytes).into_iter().map(|(.., body)| body).collect()
+    }
+
+    /// Rule 11.
+    #[test]
+    fn what_others_push_goes_behind_what_is_gathered_and_wakes_nobody() {
+        let (outbox, pipe) = opened(Options::default());
+        let count = Count::default();
+        assert!(outbox.sleep(&count.context()) && outbox.cork());
+        push(&outbox, b"other");
+        outbox.offer(&frame(Binary, b"broadcast").into(), 1).unwrap();
+        assert_eq!((pipe.writes(), count.get()), (0, 0));
+        outbox.uncork(&mut gathered(&[b"own"]), &[], (&[]).into(), false);
+        assert_eq!(bodies(&pipe.written()), [&b"own"[..], b"other", b"broadcast"]);
+        assert_eq!((pipe.writes(), count.get()), (1, 0));
+        assert!(!outbox.wants_attention());
+    }
+
+    #[test]
+    fn what_the_owner_has_in_hand_is_not_lost_to_whoever_looks_meanwhile() {
+        for pushes in [false, true] {
+            let (outbox, pipe) = opened(Options::default());
+            pipe.room(2);
+            push(&outbox, b"first");
+            pipe.room(3);
+            pipe.meanwhile({
+                let outbox = outbox.clone();
+                move || {
+                    outbox.flush_now();
+                    if pushes {
+                        push(&outbox, b"second");
+                    }
+                }
+            });
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(outbox.poll_flush(&mut cx).is_pending());
+            pipe.room(usize::MAX);
+            assert_eq!(outbox.poll_flush(&mut cx), Poll::Ready(Ok(())));
+            let sent = [&b"first"[..], b"second"];
+            assert_eq!(bodies(&pipe.written()), sent[..1 + usize::from(pushes)]);
+        }
+    }
+
+    /// Rule 15.
+    #[test]
+    fn what_the_kernel_refuses_is_kept_and_the_owner_woken_once() {
+        let (outbox, pipe) = opened(Options::default());
+        let count = Count::default();
+        assert!(outbox.sleep(&count.context()));
+        pipe.room(4);
+        (0..10).for_each(|n| push(&outbox, &[n]));
+        assert_eq!((count.get(), outbox.pending()), (1, 26));
+        assert!(!outbox.sleep(&count.context()), "there is something to do");
+        assert!(outbox.poll_flush(&mut count.context()).is_pending());
+        push(&outbox, &[10]);
+        assert_eq!(count.get(), 1);
+        pipe.room(usize::MAX);
+        assert_eq!(count.get(), 2, "the transport wakes who polled it");
+        assert!(outbox.poll_flush(&mut count.context()).is_ready());
+        assert_eq!(bodies(&pipe.written()), (0..=10).map(|n| vec![n]).collect::<Vec<_>>());
+    }
+
+    /// Rule 13: the task that polls may be another one each time.
+    #[test]
+    fn the_task_that_polled_last_is_the_one_that_is_woken() {
+        let (outbox, pipe) = opened(Options::default());
+        let (first, second) = (Count::default(), Count::default());
+        outbox.sleep(&first.context());
+        outbox.sleep(&second.context());
+        pipe.room(0);
+        push(&outbox, b"a");
+        assert_eq!((first.get(), second.get()), (0, 1));
+    }
+
+    #[test]
+    fn a_close_that_is_gathered_is_the_last_frame() {
+        let (outbox, pipe) = opened(Options::default());
+        assert!(outbox.cork());
+        push(&outbox, b"other");
+        assert!(outbox.close(CloseCode::NORMAL, "theirs"));
+        let mut own = gathered(&[b"own"]);
+        own.put(&frame(Close, &[3, 232]));
+        outbox.uncork(&mut own, &[], (&[]).into(), true);
+        assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+        let written = frames(&pipe.written());
+        let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
+        assert_eq!(opcodes, [Binary, Close]);
+    }
+
+    #[test]
+    fn a_close_of_others_goes_behind_what_is_gathered() {
+        let (outbox, pipe) = opened(Options::default());
+        let count = Count::default();
+        assert!(outbox.sleep(&count.context()) && outbox.cork());
+        assert!(outbox.close(CloseCode::NORMAL, ""));
+        outbox.uncork(&mut gathered(&[b"own"]), &[], (&[]).into(), false);
+        // Out of its turn, what it has is too late.
+        outbox.uncork(&mut gathered(&[b"late"]), &[], (&[]).into(), false);
+        let written = frames(&pipe.written());
+        let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
+        assert_eq!((opcodes, &*written[0].2), (vec![Binary, Close], &b"own"[..]));
+        assert!(!outbox.sleep(&count.context()), "the session has yet to learn of it");
+    }
+
+    #[test]
+    fn a_transport_that_fails_ends_it() {
+        let (outbox, pipe) = opened(Options::default());
+        let count = Count::default();
+        outbox.sleep(&count.context());
+        pipe.abort();
+        push(&outbox, b"a");
+        assert_eq!((outbox.phase(), count.get()), (Phase::Broken, 1));
+        assert_eq!(outbox.poll_flush(&mut count.context()), Poll::Ready(Err(Phase::Broken)));
     }
 }

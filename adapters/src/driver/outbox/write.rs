@@ -136,3 +136,214 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.transport.try_write(&slices)
     }
 }
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use wsforge_core::CloseCode;
+    use wsforge_core::frame::Opcode::{self, Binary, Close, Continuation, Ping};
+
+    use super::super::mock::{Count, frame, frames, opened};
+    use super::super::{Piece, Pushed, Refusal, Room};
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn a_write_may_end_at_every_byte() {
+        let large = Bytes::from(vec![7; 2000]);
+        let whole = [frame(Binary, b"a"), frame(Binary, &large), frame(Ping, b"b")].concat();
+        let whole = [&whole[..], &frame(Binary, &large), &frame(Binary, b"own"), b"head", &large];
+        let whole = whole.concat();
+        for cut in 0..=whole.len() {
+            let (outbox, pipe) = opened(Options::default());
+            pipe.room(cut);
+            pipe.at_a_time(1 + cut % 1500);
+            let push = |piece, opcode, body: Body<'_>| {
+                let pushed = outbox.push(piece, opcode, body, Room::Any);
+                assert_eq!(pushed, Ok(Pushed::Sent));
+            };
+            push(Piece::Message, Binary, b"a"[..].into());
+            push(Piece::Message, Binary, Body::Shared(large.clone()));
+            push(Piece::Control, Ping, b"b"[..].into());
+            outbox.offer(&frame(Binary, &large).into(), 1).unwrap();
+            let mut own = Output::new();
+            own.put(&frame(Binary, b"own"));
+            outbox.uncork(&mut own, b"head", Body::Shared(large.clone()), false);
+            assert_eq!(pipe.written().len() + outbox.pending(), whole.len());
+            pipe.room(usize::MAX);
+            assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+            assert!(pipe.written() == whole, "cut at {cut}");
+            assert!(!outbox.wants_attention());
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Close,
+        Cork,
+        Flush,
+        FlushNow,
+        Fragment { len: usize, last: bool },
+        Offer(usize),
+        Own(usize),
+        Ping,
+        Push { len: usize, shared: bool, fed: bool },
+        Room { bytes: usize, at_a_time: usize },
+        Stream,
+        Uncork,
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let len = || prop_oneof![0..200usize, 1000..2000usize];
+        let push = (len(), any::<bool>(), any::<bool>());
+        let op = prop_oneof![
+            1 => Just(Op::Close),
+            4 => Just(Op::Cork),
+            4 => Just(Op::Flush),
+            4 => Just(Op::FlushNow),
+            4 => (len(), any::<bool>()).prop_map(|(len, last)| Op::Fragment { len, last }),
+            8 => len().prop_map(Op::Offer),
+            4 => len().prop_map(Op::Own),
+            2 => Just(Op::Ping),
+            12 => push.prop_map(|(len, shared, fed)| Op::Push { len, shared, fed }),
+            12 => (0..4000usize, 1..3000usize)
+                .prop_map(|(bytes, at_a_time)| Op::Room { bytes, at_a_time }),
+            2 => Just(Op::Stream),
+            4 => Just(Op::Uncork),
+        ];
+        prop::collection::vec(op, 1..80)
+    }
+
+    /// What should be written: the order in which frames were accepted, but for what waits for the end
+    /// of a message, and what the owner had gathered before.
+    #[derive(Default)]
+    struct Model {
+        order: Vec<(Opcode, Vec<u8>)>,
+        held: Vec<(Opcode, Vec<u8>)>,
+        /// Where the owner's next frame goes.
+        corked: Option<usize>,
+        streaming: bool,
+        closed: bool,
+        evicted: bool,
+    }
+
+    impl Model {
+        fn data(&mut self, body: Vec<u8>) {
+            let list = if self.streaming { &mut self.held } else { &mut self.order };
+            list.push((Binary, body));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_accepted_frame_is_written_whole_once_and_in_order(ops in ops()) {
+            let mut options = Options::default();
+            options.mailbox.max_bytes = 6000;
+            let (outbox, pipe) = opened(options);
+            let (mut model, mut own, mut opcode) = (Model::default(), Output::new(), Binary);
+            for (n, op) in ops.into_iter().enumerate() {
+                let body = |len| [&(n as u32).to_be_bytes()[..], &vec![n as u8; len]].concat();
+                match op {
+                    Op::Close => {
+                        prop_assert_eq!(outbox.close(CloseCode::NORMAL, ""), !model.closed);
+                        if !model.closed {
+                            model.closed = true;
+                            model.order.push((Close, vec![3, 232]));
+                        }
+                    }
+                    Op::Cork => {
+                        if model.corked.is_none() && outbox.cork() {
+                            model.corked = Some(model.order.len());
+                        }
+                    }
+                    // The owner is one: it does not do so inside of its turn.
+                    Op::Flush if model.corked.is_none() => {
+                        let _ = outbox.poll_flush(&mut Count::default().context());
+                    }
+                    Op::Flush => {}
+                    Op::FlushNow => outbox.flush_now(),
+                    Op::Fragment { len, last } => {
+                        if model.streaming && !model.closed {
+                            let body = body(len);
+                            let piece = Piece::Fragment { last };
+                            outbox.push(piece, opcode, body.as_slice().into(), Room::Any).unwrap();
+                            model.order.push((opcode, body));
+                            opcode = Continuation;
+                            if last {
+                                model.streaming = false;
+                                model.order.append(&mut model.held);
+                            }
+                        }
+                    }
+                    Op::Offer(len) => {
+                        let body = body(len);
+                        match outbox.offer(&frame(Binary, &body).into(), 1) {
+                            Ok(()) => model.data(body),
+                            Err(Refusal::Full) => (model.closed, model.evicted) = (true, true),
+                            Err(_) => prop_assert!(model.closed),
+                        }
+                    }
+                    Op::Own(len) => {
+                        if let Some(at) = &mut model.corked {
+                            let body = body(len);
+                            own.put(&frame(Binary, &body));
+                            model.order.insert(*at, (Binary, body));
+                            *at += 1;
+                        }
+                    }
+                    Op::Ping => {
+                        let pushed = outbox.push(Piece::Control, Ping, (&[]).into(), Room::Any);
+                        prop_assert_eq!(pushed.is_err(), model.closed);
+                        if pushed.is_ok() {
+                            model.order.push((Ping, vec![]));
+                        }
+                    }
+                    Op::Push { len, shared, fed } => {
+                        let body = body(len);
+                        let sent = match shared {
+                            true => Body::Shared(body.clone().into()),
+                            false => Body::Copy(&body),
+                        };
+                        let piece = if fed { Piece::Fed } else { Piece::Message };
+                        let pushed = outbox.push(piece, Binary, sent, Room::Any);
+                        prop_assert_eq!(pushed.is_err(), model.closed);
+                        if pushed.is_ok() {
+                            model.data(body);
+                        }
+                    }
+                    Op::Room { bytes, at_a_time } => {
+                        pipe.at_a_time(at_a_time);
+                        pipe.room(bytes);
+                    }
+                    Op::Stream => {
+                        // It is the owner who begins one, and not inside of its turn.
+                        if model.corked.is_none() && outbox.begin_stream().is_ok() {
+                            prop_assert!(!model.streaming && !model.closed);
+                            (model.streaming, opcode) = (true, Binary);
+                        }
+                    }
+                    Op::Uncork => {
+                        if model.corked.take().is_some() {
+                            outbox.uncork(&mut own, &[], (&[]).into(), false);
+                        }
+                    }
+                }
+            }
+            if model.corked.is_some() {
+                outbox.uncork(&mut own, &[], (&[]).into(), false);
+            }
+            pipe.room(usize::MAX);
+            prop_assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+            let mut written: Vec<_> =
+                frames(&pipe.written()).into_iter().map(|(_, opcode, body)| (opcode, body)).collect();
+            if model.evicted {
+                let close = written.pop().unwrap();
+                prop_assert_eq!((close.0, &close.1[..2]), (Close, &1013u16.to_be_bytes()[..]));
+                prop_assert!(written.len() <= model.order.len());
+                model.order.truncate(written.len());
+            }
+            prop_assert_eq!(written, model.order);
+        }
+    }
+}
