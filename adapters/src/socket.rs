@@ -184,7 +184,7 @@ impl WebSocket {
     ///
     /// [`Closed`] if the connection is closing.
     pub async fn stream(&mut self, kind: wsforge_core::Kind) -> Result<MessageWriter<'_>, Closed> {
-        MessageWriter::begin(self, kind).await
+        MessageWriter::begin(self, kind)
     }
 
     /// A way to send from elsewhere.
@@ -238,7 +238,10 @@ impl WebSocket {
         while let Some(sent) = message.as_ref() {
             match push(&self.outbox, piece, sent, Room::Needed) {
                 Ok(()) => *message = None,
-                Err(Refusal::Full) => ready!(self.poll_room(cx)),
+                Err(Refusal::Full) => {
+                    let len = sent.as_bytes().len();
+                    ready!(self.poll_room(cx, piece, len));
+                }
                 Err(_) => {
                     return Poll::Ready(
                         message.take().map_or(Ok(()), |m| Err(SendError::Closed(m))),
@@ -249,9 +252,10 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until there is room to send, or the connection is over.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_each(cx, Aim::Room, |_, _| ControlFlow::<()>::Continue(())).map(|_| ())
+    /// Waits until there is room for `len` bytes, or the connection is over.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, piece: Piece, len: usize) -> Poll<()> {
+        self.poll_each(cx, Aim::Room(piece, len), |_, _| ControlFlow::<()>::Continue(()))
+            .map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -298,8 +302,8 @@ impl Sink<Message> for WebSocket {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         let this = self.get_mut();
-        while !this.outbox.has_room() {
-            ready!(this.poll_room(cx));
+        while !this.outbox.has_room(Piece::Fed, 0) {
+            ready!(this.poll_room(cx, Piece::Fed, 0));
         }
         Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
     }

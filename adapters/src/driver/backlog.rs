@@ -54,6 +54,16 @@ impl Backlog {
         self.queue.frames() + self.held.len()
     }
 
+    /// The bytes that wait for the end of somebody's message.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The frames that do.
+    pub(crate) fn held_frames(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether nothing waits, and nobody.
     pub(crate) fn is_idle(&self) -> bool {
         self.front.is_empty()
@@ -133,6 +143,12 @@ impl Backlog {
         for run in mem::take(&mut self.held) {
             self.push_run(run, false);
         }
+    }
+
+    /// Takes out what is held: the message that it waits for never ends.
+    pub(crate) fn take_held(&mut self) -> impl Sized + use<> {
+        self.held_bytes = 0;
+        mem::take(&mut self.held)
     }
 
     /// Takes out all but the front.

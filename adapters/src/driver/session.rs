@@ -13,7 +13,7 @@ use wsforge_core::{
 };
 
 use super::entropy::Keys;
-use super::outbox::{Outbox, Phase};
+use super::outbox::{Outbox, Phase, Piece};
 use super::replies::Replies;
 use super::scratch::Scratch;
 use super::slack::Slack;
@@ -70,8 +70,8 @@ pub(crate) enum Aim {
     Empty,
     /// To hand on what is received as it comes.
     Pieces,
-    /// To get room for a message that is to be sent; what is received meanwhile is kept.
-    Room,
+    /// To get room for so many bytes that are to be sent; what is received meanwhile is kept.
+    Room(Piece, usize),
     /// To hand on whole messages.
     Whole,
 }
@@ -107,9 +107,6 @@ impl Session {
         aim: Aim,
         f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
     ) -> Poll<Option<B>> {
-        if self.info().is_some() {
-            return Poll::Ready(None);
-        }
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, f)));
         match polled {
@@ -145,6 +142,12 @@ impl Session {
         self.come_back(now);
         for _ in 0..READS_PER_POLL {
             let mut blocked = false;
+            if !aim.keeps()
+                && let Some(slack) = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())
+                && let Some(mut parting) = slack.parting.take()
+            {
+                outbox.uncork(&mut parting, &[], (&[]).into(), true);
+            }
             if self.has_waiting_for(aim)
                 && !(aim.keeps() && is_full(&self.slack, outbox))
                 && (aim.keeps() || has_room(outbox))
@@ -155,6 +158,9 @@ impl Session {
                     return Poll::Ready(Some(found));
                 }
                 continue;
+            }
+            if self.info().is_some() {
+                return Poll::Ready(None);
             }
             if outbox.wants_attention() {
                 let flushed = outbox.poll_flush(cx);
@@ -168,7 +174,9 @@ impl Session {
                     }
                     Poll::Pending => blocked = true,
                 }
-                if aim == Aim::Room && has_room(outbox) {
+                if let Aim::Room(piece, len) = aim
+                    && outbox.has_room(piece, len)
+                {
                     return Poll::Ready(None);
                 }
             } else if aim.keeps() {
@@ -176,8 +184,11 @@ impl Session {
             }
             match conn!(self, conn => conn.wants_shutdown()) {
                 None => {}
-                // Everything that was to be written is.
-                Some(Shutdown::Both) if !blocked => return self.finish(outbox, None),
+                // It has closed, and there is nothing more to read; but something to write.
+                Some(_) if self.is_parting() && !blocked => continue,
+                Some(_) if self.is_parting() => return Poll::Pending,
+                Some(Shutdown::Both) if blocked => return Poll::Pending,
+                Some(Shutdown::Both) => return self.finish(outbox, None),
                 Some(Shutdown::Write) if !blocked && !self.slack().half_closed => {
                     match outbox.transport.poll_shutdown(cx) {
                         Poll::Ready(_) => self.slack().half_closed = true,
@@ -190,7 +201,7 @@ impl Session {
                 && match aim {
                     // A peer that does not read is not read from: what it makes us owe is bounded.
                     Aim::Pieces | Aim::Whole => !has_room(outbox),
-                    Aim::Empty | Aim::Room => is_full(&self.slack, outbox),
+                    Aim::Empty | Aim::Room(..) => is_full(&self.slack, outbox),
                 };
             if stops {
                 // While we do not read, its pongs cannot arrive.
@@ -406,10 +417,15 @@ impl Session {
         Poll::Ready(None)
     }
 
+    /// Whether the peer has closed, and has answers to come before ours to that.
+    fn is_parting(&self) -> bool {
+        self.slack.as_ref().is_some_and(|slack| slack.parting.is_some())
+    }
+
     fn has_waiting_for(&self, aim: Aim) -> bool {
         match aim {
             Aim::Pieces | Aim::Whole => self.has_waiting(),
-            Aim::Empty | Aim::Room => {
+            Aim::Empty | Aim::Room(..) => {
                 self.slack.as_ref().is_some_and(|slack| slack.at < slack.parked.len())
             }
         }
@@ -421,7 +437,7 @@ impl Session {
         output: &'a mut Output,
         last: bool,
     ) -> Replies<'a> {
-        let open = conn!(self, conn => conn.state()) == State::Open;
+        let open = conn!(self, conn => conn.state()) == State::Open || self.is_parting();
         Replies::new(outbox, output, open, last)
     }
 
@@ -432,7 +448,7 @@ impl Session {
 
 impl Aim {
     fn keeps(self) -> bool {
-        matches!(self, Self::Empty | Self::Room)
+        matches!(self, Self::Empty | Self::Room(..))
     }
 
     /// Hands on what has been received, or keeps it.
@@ -448,7 +464,7 @@ impl Aim {
             (Self::Pieces, received) | (Self::Whole, received @ Received::Message(_)) => {
                 f(received, replies)
             }
-            (Self::Empty | Self::Room, received) => {
+            (Self::Empty | Self::Room(..), received) => {
                 slack.get_or_insert_with(Slack::spare).keep(received);
                 ControlFlow::Continue(())
             }
@@ -489,6 +505,11 @@ fn decode<R: Role, B>(
                 if let Some(close) = close {
                     slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
                 }
+                part(slack, aim, replies.output);
+                continue;
+            }
+            Event::Fail(_) => {
+                part(slack, aim, replies.output);
                 continue;
             }
             _ => continue,
@@ -501,6 +522,14 @@ fn decode<R: Role, B>(
     }
     replies.end(conn.state() != State::Open);
     flow
+}
+
+/// Keeps the answer to a peer that has closed until what is being sent, or kept, has had its turn.
+fn part(slack: &mut Option<Box<Slack>>, aim: Aim, output: &mut Output) {
+    let kept = slack.as_ref().is_some_and(|slack| !slack.inbox.is_empty());
+    if !output.is_empty() && (matches!(aim, Aim::Room(..)) || aim.keeps() && kept) {
+        slack.get_or_insert_with(Slack::spare).parting = Some(output.take_unsent());
+    }
 }
 
 /// Whether no more may be kept for a receiver that is sending.

@@ -177,7 +177,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open {
             return Err(Refusal::Closed);
         }
-        if !matches!(room, Room::Any) && !self.has_room_for(&state, body.len()) {
+        if !matches!(room, Room::Any) && !self.has_room_for(&state, piece, body.len()) {
             if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
                 backlog.wait(cx);
             }
@@ -272,8 +272,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open {
             return false;
         }
-        self.put_close(&mut state, code, reason, Phase::ClosedBySender);
+        let dropped = self.put_close(&mut state, code, reason, Phase::ClosedBySender);
         self.settle(state);
+        drop(dropped);
         true
     }
 
@@ -293,10 +294,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.wants_attention() && self.phase() != Phase::Open
     }
 
-    /// Whether a message would be taken now.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether `len` bytes would be taken now, or never.
+    pub(crate) fn has_room(&self, piece: Piece, len: usize) -> bool {
         let state = lock(&self.state);
-        state.phase != Phase::Open || self.has_room_for(&state, 0)
+        state.phase != Phase::Open || self.has_room_for(&state, piece, len)
     }
 
     /// How many bytes wait.
@@ -311,22 +312,34 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Header { fin, rsv1: false, opcode, mask, len: len as u64 }
     }
 
-    fn has_room_for(&self, state: &State, len: usize) -> bool {
+    fn has_room_for(&self, state: &State, piece: Piece, len: usize) -> bool {
         let Some(backlog) = &state.backlog else { return true };
-        backlog.is_empty()
-            || backlog.len().saturating_add(len) <= self.endpoint.config.high_water
-                && backlog.frames() < self.endpoint.options.mailbox.max_frames
+        let (mut bytes, mut frames) = (backlog.len(), backlog.frames());
+        if matches!(piece, Piece::Fragment { .. }) {
+            // What is held waits for these fragments, so they must not wait for it.
+            bytes -= backlog.held_bytes();
+            frames -= backlog.held_frames();
+        }
+        bytes == 0
+            || bytes.saturating_add(len) <= self.endpoint.config.high_water
+                && frames < self.endpoint.options.mailbox.max_frames
     }
 
     /// Drops what waits but for what has been begun, and closes.
     fn evict(&self, state: &mut State) -> impl Sized + use<T> {
         let dropped = state.backlog.as_mut().map(|backlog| backlog.clear());
         let code = CloseCode::TRY_AGAIN_LATER;
-        self.put_close(state, code, "too much waits to be read", Phase::Evicted);
-        dropped
+        (dropped, self.put_close(state, code, "too much waits to be read", Phase::Evicted))
     }
 
-    fn put_close(&self, state: &mut State, code: CloseCode, reason: &str, phase: Phase) {
+    /// Gives what is to be dropped when the lock is not held.
+    fn put_close(
+        &self,
+        state: &mut State,
+        code: CloseCode,
+        reason: &str,
+        phase: Phase,
+    ) -> impl Sized + use<T> {
         let reason = &reason[..reason.floor_char_boundary(123)];
         let body = [&code.get().to_be_bytes(), reason.as_bytes()].concat();
         let header = self.header(Opcode::Close, true, body.len());
@@ -334,6 +347,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         frame.put_frame(&header, body.as_slice().into());
         // A control frame may stand inside a fragmented message, which will never end then.
         state.streaming = false;
+        let held = state.backlog.as_mut().map(|backlog| backlog.take_held());
         if state.backlog.is_none() && !state.corked {
             self.write(state, &mut frame, &[], Body::Copy(&[]));
         } else {
@@ -345,6 +359,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             state.deadline = self.cut_at();
             state.wakes = true;
         }
+        held
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.

@@ -62,7 +62,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
     /// nothing follows.
     pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool) {
-        let mut dropped = (None, None);
+        let mut dropped = (None, None, None);
         let mut state = lock(&self.state);
         let corked = mem::take(&mut state.corked);
         // A Close is out, and not behind what was gathered before it.
@@ -92,6 +92,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if ends && !state.phase.is_gone() && !late {
             state.phase = Phase::Closing;
             state.streaming = false;
+            dropped.2 = state.backlog.as_mut().map(|backlog| backlog.take_held());
             state.deadline = self.cut_at();
         }
         self.settle_own(state);
