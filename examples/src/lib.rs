@@ -1,7 +1,7 @@
 //! What the examples share.
 //!
 //! An echo server is a [`Session`] for each peer, which drives the core, and an event loop around it:
-//! `src/bin/echo_*.rs` are four of them. A blocking client is [`connect`] and a loop.
+//! `src/bin/echo_*.rs` are four of them; `echo_socket.rs` leaves all of that to `wsforge`. A blocking client is [`connect`] and a loop.
 #![forbid(unsafe_code)]
 
 mod options;
@@ -18,6 +18,9 @@ pub use scratch::Scratch;
 
 mod alarms;
 pub use alarms::Alarms;
+
+mod ctrl_c;
+pub use ctrl_c::ctrl_c;
 
 mod client;
 pub use client::{ConnectError, Connected, Keys, connect};
