@@ -108,10 +108,21 @@ pub(crate) fn push(
     message: &Message,
     room: Room<'_, '_>,
 ) -> Result<(), Refusal> {
+    let (kind, body) = parts(message);
+    push_body(outbox, piece, kind, body, room)
+}
+
+/// As [`push`], without owning the message.
+pub(crate) fn push_body(
+    outbox: &Arc<Outbox>,
+    piece: Piece,
+    kind: Kind,
+    body: Body<'_>,
+    room: Room<'_, '_>,
+) -> Result<(), Refusal> {
     if turn::has_plans() {
         turn::flush();
     }
-    let (kind, body) = parts(message);
     if outbox.push(piece, kind.into(), body, room)? == Pushed::Gathered {
         turn::gathered(outbox);
     }

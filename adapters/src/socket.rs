@@ -16,7 +16,7 @@ use crate::driver::replies::Replies;
 use crate::driver::session::{Aim, Received, Session};
 use crate::error::{Closed, PingError, SendError};
 use crate::sender::push;
-use crate::{CloseInfo, Message, MessageWriter, Receiver, Sender};
+use crate::{ByteStream, CloseInfo, Message, MessageWriter, Receiver, Sender};
 
 /// A WebSocket connection, a server's or a client's.
 ///
@@ -197,6 +197,11 @@ impl WebSocket {
         (self.sender(), Receiver::new(self))
     }
 
+    /// Makes a stream of bytes of it, for tunnels.
+    pub fn into_io(self) -> ByteStream {
+        ByteStream::new(self)
+    }
+
     /// How the connection ended, once it has.
     pub fn close_info(&self) -> Option<&CloseInfo> {
         self.session.as_ref()?.info()
@@ -219,7 +224,14 @@ impl WebSocket {
         &self.outbox
     }
 
-    fn poll_each<B>(
+    /// Whether receiving would give something, be it the end.
+    pub(crate) fn has_news(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.has_waiting() || session.info().is_some())
+    }
+
+    pub(crate) fn poll_each<B>(
         &mut self,
         cx: &mut Context<'_>,
         aim: Aim,

@@ -49,6 +49,13 @@ pub(crate) enum Received<'a> {
 }
 
 impl Received<'_> {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Received::Chunk(chunk) => chunk.payload,
+            Received::Message(message) => message.as_bytes(),
+        }
+    }
+
     /// To keep; a message is a chunk that is the first and the last.
     pub(crate) fn into_chunk(self) -> OwnedChunk {
         match self {
