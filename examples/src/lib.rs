@@ -2,6 +2,7 @@
 //!
 //! An echo server is a [`Session`] for each peer, which drives the core, and an event loop around it:
 //! `src/bin/echo_*.rs` are four of them; `echo_socket.rs` leaves all of that to `wsforge`. A blocking client is [`connect`] and a loop.
+//! The programs on top of `wsforge` need little of this.
 #![forbid(unsafe_code)]
 
 mod options;
@@ -12,6 +13,9 @@ pub use server::Server;
 
 mod session;
 pub use session::{Next, Session, Socket};
+
+mod request;
+pub use request::Request;
 
 mod scratch;
 pub use scratch::Scratch;
