@@ -202,6 +202,37 @@ fn who_closes_behind_its_requests_gets_the_answers_first() {
     });
 }
 
+/// Both may do so at once, and neither may wait for the other to read first.
+#[test]
+fn who_has_sent_much_reads_on() {
+    run(|| async {
+        let (mut server, mut client) = open().await;
+        server.send(vec![0; 1024 * 1024]).await.expect("it is open");
+        for n in 0..100 {
+            client.write_all(&frame(Opcode::Binary, true, &[n; 5_000])).await.expect("room");
+            assert_eq!(server.recv().await, Some(vec![n; 5_000].into()));
+        }
+    });
+}
+
+#[test]
+fn a_peer_cannot_make_a_waiting_sender_owe_it_more_and_more() {
+    run(|| async {
+        let (mut server, mut client) = open().await;
+        fill(&mut server, 20_000);
+        let sender = server.sender();
+        let pings = frame(Opcode::Ping, true, &[0; 125]).repeat(100);
+        let most = 10 * 1024 * 1024 / pings.len();
+        let taken = (0..most).take_while(|_| {
+            let taken = poll(client.write_all(&pings)).is_ready();
+            assert!(poll(server.send(vec![0; 20_000])).is_pending());
+            taken
+        });
+        assert!(taken.count() < most, "{} bytes wait", sender.pending());
+        assert!(sender.pending() < 256 * 1024, "{} bytes wait", sender.pending());
+    });
+}
+
 #[test]
 fn messages_that_were_kept_are_received_though_the_peer_has_gone() {
     run(|| async {

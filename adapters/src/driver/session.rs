@@ -157,7 +157,7 @@ impl Session {
             }
             if self.has_waiting_for(aim)
                 && !(aim.keeps() && is_full(&self.slack, outbox))
-                && (aim.keeps() || has_room(outbox))
+                && owes_little(outbox)
             {
                 if let ControlFlow::Break(found) =
                     self.hand_on_waiting(outbox, output, aim, now, &mut f)
@@ -204,13 +204,9 @@ impl Session {
                 }
                 Some(_) => {}
             }
-            let stops = blocked
-                && match aim {
-                    // A peer that does not read is not read from: what it makes us owe is bounded.
-                    Aim::Pieces | Aim::Whole => !has_room(outbox),
-                    Aim::Empty | Aim::Room(..) => is_full(&self.slack, outbox),
-                };
-            if stops {
+            // A peer that does not read is not read from: what it makes us owe is bounded. But one that
+            // is sent much of our own accord may be sending as well, and wait for us to read.
+            if blocked && (!owes_little(outbox) || aim.keeps() && is_full(&self.slack, outbox)) {
                 // While we do not read, its pongs cannot arrive.
                 conn!(self, conn => conn.pause(now));
                 self.away = Tick::floor(now);
@@ -503,7 +499,7 @@ fn decode<R: Role, B>(
     let high_water = outbox.endpoint.config.high_water;
     let mut flow = ControlFlow::Continue(());
     let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
-    while replies.output.len() <= high_water && !(replies.is_slow() && !has_room(outbox)) {
+    while replies.output.len() <= high_water && (owes_little(outbox) || !replies.is_slow()) {
         let Some(event) = conn.next_event(input, replies.output) else { break };
         let received = match event {
             Event::Chunk(chunk) => Received::Chunk(chunk),
@@ -545,7 +541,7 @@ fn is_full(slack: &Option<Box<Slack>>, outbox: &Outbox) -> bool {
     kept >= outbox.endpoint.options.inbox_bytes
 }
 
-/// Whether little enough waits that there may be more.
-fn has_room(outbox: &Outbox) -> bool {
-    !outbox.wants_attention() || outbox.pending() <= outbox.endpoint.config.high_water
+/// Whether little enough waits because of what the peer has sent that there may be more.
+fn owes_little(outbox: &Outbox) -> bool {
+    !outbox.wants_attention() || outbox.owed() <= outbox.endpoint.config.high_water
 }

@@ -116,6 +116,8 @@ pub(crate) enum Room<'a, 'cx> {
     Awaited(&'a mut Context<'cx>),
     /// Not if too much waits.
     Needed,
+    /// It is, and the peer is not read from while too much of this kind waits.
+    Owed,
 }
 
 /// What became of a frame that was taken.
@@ -177,7 +179,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open {
             return Err(Refusal::Closed);
         }
-        if !matches!(room, Room::Any) && !self.has_room_for(&state, piece, body.len()) {
+        let (owed, before) = (matches!(room, Room::Owed), self.waiting(&state));
+        if !matches!(room, Room::Any | Room::Owed) && !self.has_room_for(&state, piece, body.len())
+        {
             if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
                 backlog.wait(cx);
             }
@@ -208,6 +212,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
             } else {
                 self.queue(&mut state, &head[..head_len], body, class, held, gathered);
             }
+        }
+        if owed {
+            self.owe(&mut state, before);
         }
         if piece == (Piece::Fragment { last: true }) {
             state.streaming = false;
@@ -302,7 +309,23 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// How many bytes wait.
     pub(crate) fn pending(&self) -> usize {
-        lock(&self.state).backlog.as_ref().map_or(0, |backlog| backlog.len())
+        self.waiting(&lock(&self.state))
+    }
+
+    /// How many of them wait because of what the peer has sent.
+    pub(crate) fn owed(&self) -> usize {
+        lock(&self.state).backlog.as_ref().map_or(0, |backlog| backlog.owed())
+    }
+
+    fn waiting(&self, state: &State) -> usize {
+        state.backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// What more waits than `before` is owed to the peer.
+    fn owe(&self, state: &mut State, before: usize) {
+        if let Some(backlog) = &mut state.backlog {
+            backlog.owe(backlog.len().saturating_sub(before));
+        }
     }
 
     /// The header of a frame to this peer.

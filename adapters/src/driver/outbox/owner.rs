@@ -65,6 +65,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut dropped = (None, None, None);
         let mut state = lock(&self.state);
         let corked = mem::take(&mut state.corked);
+        let before = self.waiting(&state);
         // A Close is out, and not behind what was gathered before it.
         let late = matches!(state.phase, Phase::Closing | Phase::ClosedBySender | Phase::Evicted);
         if state.phase.is_gone() || late && !corked {
@@ -86,6 +87,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
             self.write_unless_corked(&mut state);
         }
+        self.owe(&mut state, before);
         if !output.is_empty() {
             output.advance(output.len());
         }
