@@ -1,7 +1,8 @@
 //! Passes messages on between its clients and a server: `cargo run --release --bin proxy -- --to URL`.
 //!
 //! One task has both sides of a connection and polls them in turns. While one side takes nothing, the
-//! other is not read, so its peer has to wait as well, and what is kept here stays little.
+//! other is not read, so its peer has to wait as well, and what is kept here stays little. A Close is
+//! passed on, but answered here and at once: what still came the other way is dropped.
 
 use std::future::poll_fn;
 use std::io;
