@@ -193,6 +193,10 @@ impl WebSocket {
     }
 
     /// Splits it into two parts for two tasks. The receiver is the one who has to be polled.
+    ///
+    /// A task that passes on what it receives to another peer does not poll its receiver while it waits for
+    /// that one, and so keeps what was sent the other way from leaving. Such a proxy needs both sockets whole
+    /// in one task, where it can poll them in turns as a [`Stream`] and a [`Sink`].
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
     }
