@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
-use wsforge_core::{Body, CloseCode, Kind};
+use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
 
 use crate::driver::outbox::{Piece, Refusal, Room};
-use crate::driver::session::Aim;
+use crate::driver::replies::Replies;
+use crate::driver::session::{Aim, Nothing, Receive};
 use crate::sender::push_body;
 use crate::{CloseInfo, Sender, WebSocket};
 
@@ -60,16 +61,7 @@ impl ByteStream {
         self.tasks.wait(Half::Read, cx);
         let Self { socket, rest, waker, .. } = self;
         let polled =
-            socket.poll_each(&mut Context::from_waker(waker), Aim::Pieces, |received, _| {
-                let bytes = received.as_bytes();
-                if bytes.is_empty() {
-                    return ControlFlow::Continue(());
-                }
-                let (now, later) = bytes.split_at(bytes.len().min(buf.len()));
-                buf[..now.len()].copy_from_slice(now);
-                *rest = Bytes::copy_from_slice(later);
-                ControlFlow::Break(now.len())
-            });
+            socket.poll_each(&mut Context::from_waker(waker), Aim::Pieces, &mut Fill { buf, rest });
         match ready!(polled) {
             Some(len) => Poll::Ready(Ok(len)),
             None => {
@@ -138,7 +130,7 @@ impl ByteStream {
     fn work(&mut self, aim: Aim) -> Poll<()> {
         let Self { socket, waker, .. } = self;
         let cx = &mut Context::from_waker(waker);
-        let polled = socket.poll_each(cx, aim, |_, _| ControlFlow::<()>::Continue(()));
+        let polled = socket.poll_each(cx, aim, &mut Nothing);
         if socket.has_news() {
             self.tasks.wake_half(Half::Read);
         }
@@ -160,6 +152,36 @@ impl ByteStream {
 impl fmt::Debug for ByteStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByteStream").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Fills a buffer, and keeps the rest.
+struct Fill<'a> {
+    buf: &'a mut [u8],
+    rest: &'a mut Bytes,
+}
+
+impl Fill<'_> {
+    fn take(&mut self, bytes: &[u8]) -> ControlFlow<usize> {
+        if bytes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let (now, later) = bytes.split_at(bytes.len().min(self.buf.len()));
+        self.buf[..now.len()].copy_from_slice(now);
+        *self.rest = Bytes::copy_from_slice(later);
+        ControlFlow::Break(now.len())
+    }
+}
+
+impl Receive for Fill<'_> {
+    type Break = usize;
+
+    fn message(&mut self, message: Message<'_>, _: &mut Replies<'_>) -> ControlFlow<usize> {
+        self.take(message.as_bytes())
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<usize> {
+        self.take(chunk.payload)
     }
 }
 

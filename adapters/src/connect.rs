@@ -220,7 +220,7 @@ impl Answering {
                     };
                     let conn = accepted.open(Keys, outbox.endpoint.config.clone());
                     outbox.open();
-                    let session = Session::new(Conn::Client(conn), input.remaining());
+                    let session = Session::new(Conn::Client(Box::new(conn)), input.remaining());
                     return Poll::Ready(Ok((WebSocket::new(outbox.clone(), session), response)));
                 }
                 Some(handshake::Answer::Refused(answer)) => {

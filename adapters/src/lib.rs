@@ -46,7 +46,7 @@ mod serve;
 pub use serve::{Incoming, Report, Serve};
 
 mod socket;
-pub use socket::{SinkError, WebSocket};
+pub use socket::{Recv, Send, SinkError, WebSocket};
 
 mod writer;
 pub use writer::MessageWriter;

@@ -123,6 +123,9 @@ pub(crate) fn push_body(
     if turn::has_plans() {
         turn::flush();
     }
+    if outbox.gather(piece, kind, &body) {
+        return Ok(());
+    }
     if outbox.push(piece, kind.into(), body, room)? == Pushed::Gathered {
         turn::gathered(outbox);
     }

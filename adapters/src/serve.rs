@@ -1,12 +1,11 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use wsforge_core::CloseCode;
@@ -15,8 +14,7 @@ use wsforge_core::handshake::{Reject, Request};
 use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::{Opened, Opening};
 use crate::driver::timer::Timer;
-use crate::driver::turn;
-use crate::runtime::{BoxFuture, Listener};
+use crate::runtime::{BoxFuture, Listener, Stage, Task, Transport};
 use crate::{AcceptError, Answer, Options, WebSocket};
 
 /// A server that is yet to run: set what is not to be as usual, and await it.
@@ -63,7 +61,7 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 const WAVE: (usize, Duration) = (256, Duration::from_millis(10));
 
 /// So many peers are told at a time that there are too many; further ones are just dropped.
-const MAX_TURNED_AWAY: usize = 1024;
+const MAX_REFUSING: usize = 1024;
 
 impl<L, D, H> Serve<L, D, H> {
     pub(crate) fn new(listener: L, decide: D, handle: H, timer: Arc<Timer>) -> Self {
@@ -122,7 +120,14 @@ where
     async fn run(self) -> Report {
         let Self { mut listener, decide, handle, options, mut shutdown, patience, timer } = self;
         let endpoint = Endpoint::new(options, timer.clone());
-        let app = Arc::new(App { decide, handle, census: Census::default() });
+        let app = Arc::new(App {
+            decide,
+            handle,
+            endpoint,
+            opened: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
+            refusing: AtomicUsize::new(0),
+        });
         loop {
             let accepted = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {
@@ -132,9 +137,7 @@ where
             });
             match accepted.await {
                 None => break,
-                Some(Ok((io, peer_addr))) => {
-                    app.clone().welcome(Opening::new(&endpoint, io), peer_addr)
-                }
+                Some(Ok((io, peer_addr))) => app.clone().welcome(io, peer_addr),
                 // One peer's failure, and over before it began.
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 // Out of descriptors or memory: connections that end give some back.
@@ -154,10 +157,9 @@ where
         }
         drop(listener);
         let cut = stop(&timer, patience).await;
-        let Census { opened, turned_away, .. } = &app.census;
         Report {
-            opened: opened.load(Ordering::Relaxed),
-            turned_away: turned_away.load(Ordering::Relaxed),
+            opened: app.opened.load(Ordering::Relaxed),
+            turned_away: app.turned_away.load(Ordering::Relaxed),
             cut,
         }
     }
@@ -169,11 +171,15 @@ impl<L: fmt::Debug, D, H> fmt::Debug for Serve<L, D, H> {
     }
 }
 
-/// What the application supplies, and who its peers are.
+/// What the application supplies, and how many it has served.
 struct App<D, H> {
     decide: D,
     handle: H,
-    census: Census,
+    endpoint: Arc<Endpoint>,
+    opened: AtomicUsize,
+    turned_away: AtomicUsize,
+    /// Those who are being told.
+    refusing: AtomicUsize,
 }
 
 impl<D, H, F> App<D, H>
@@ -183,126 +189,60 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     /// Gives a peer a task, if there is a place for it.
-    fn welcome(self: Arc<Self>, mut opening: Opening, peer_addr: Option<SocketAddr>) {
-        let endpoint = opening.outbox().endpoint.clone();
-        let refusal = match Place::take(&self, &endpoint.options, peer_addr) {
-            Ok(place) => {
-                let opening = Box::new(opening);
-                return endpoint.timer.spawn(Box::pin(self.serve(opening, peer_addr, place)));
-            }
-            Err(Full::Address) => Reject {
-                status: 429,
-                headers: &[],
-                body: b"too many connections from your address",
-            },
-            Err(Full::Server) => {
-                Reject { status: 503, headers: &[], body: b"too many connections" }
-            }
+    fn welcome(self: Arc<Self>, io: impl Transport, peer_addr: Option<SocketAddr>) {
+        let (timer, options) = (&self.endpoint.timer, &self.endpoint.options);
+        let refusing = self.refusing.load(Ordering::Relaxed);
+        let address = peer_addr.map(|address| address.ip());
+        let reject = if timer.len().saturating_sub(refusing) >= options.max_connections {
+            Reject { status: 503, headers: &[], body: b"too many connections" }
+        } else if !self.endpoint.has_place(address) {
+            Reject { status: 429, headers: &[], body: b"too many connections from your address" }
+        } else {
+            let opening = Opening::new(&self.endpoint, io);
+            self.endpoint.take_place(opening.outbox().key(), address);
+            let app = self.clone();
+            return timer.spawn(Task::staged(Knocking { app, opening, peer_addr }));
         };
-        self.census.turned_away.fetch_add(1, Ordering::Relaxed);
-        if self.census.refusing.fetch_add(1, Ordering::Relaxed) >= MAX_TURNED_AWAY {
-            self.census.refusing.fetch_sub(1, Ordering::Relaxed);
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        if refusing >= MAX_REFUSING {
             return;
         }
-        opening.turn_away(&refusal, AcceptError::Rejected(refusal.status));
-        endpoint.timer.spawn(Box::pin(async move {
+        let mut opening = Opening::new(&self.endpoint, io);
+        opening.turn_away(&reject, AcceptError::Rejected(reject.status));
+        self.refusing.fetch_add(1, Ordering::Relaxed);
+        let app = self.clone();
+        timer.spawn(Task::new(async move {
             let _ = poll_fn(|cx| opening.poll(cx, |_, _, _| Opened::Later(()))).await;
-            self.census.refusing.fetch_sub(1, Ordering::Relaxed);
+            drop(opening);
+            app.refusing.fetch_sub(1, Ordering::Relaxed);
         }));
     }
-
-    async fn serve(
-        self: Arc<Self>,
-        opening: Box<Opening>,
-        peer_addr: Option<SocketAddr>,
-        place: Place<D, H>,
-    ) {
-        let _place = place;
-        let Some(socket) = self.open(opening, peer_addr).await else { return };
-        let mut handling = pin!((self.handle)(socket));
-        poll_fn(|cx| turn::scope(|| handling.as_mut().poll(cx))).await;
-    }
-
-    async fn open(
-        &self,
-        mut opening: Box<Opening>,
-        peer_addr: Option<SocketAddr>,
-    ) -> Option<WebSocket> {
-        let config = opening.outbox().endpoint.config.clone();
-        let open = poll_fn(|cx| {
-            opening.poll(cx, |request, _, output| {
-                let answer = (self.decide)(&Incoming { request: *request, peer_addr });
-                Opened::<()>::Answered(answer.write(request, &config, output))
-            })
-        });
-        let socket = open.await.ok()?.ok()?;
-        self.census.opened.fetch_add(1, Ordering::Relaxed);
-        Some(socket)
-    }
 }
 
-/// How many peers there are.
-#[derive(Debug, Default)]
-struct Census {
-    opened: AtomicUsize,
-    turned_away: AtomicUsize,
-    /// Those who are being told.
-    refusing: AtomicUsize,
-    present: AtomicUsize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A peer's place, from its handshake to its end.
-struct Place<D, H> {
+/// The task of a peer until its request has been answered.
+struct Knocking<D, H> {
     app: Arc<App<D, H>>,
-    /// Only where addresses are counted.
-    address: Option<Box<IpAddr>>,
+    opening: Opening,
+    peer_addr: Option<SocketAddr>,
 }
 
-enum Full {
-    Address,
-    Server,
-}
-
-impl<D, H> Place<D, H> {
-    fn take(
-        app: &Arc<App<D, H>>,
-        options: &Options,
-        peer_addr: Option<SocketAddr>,
-    ) -> Result<Self, Full> {
-        let census = &app.census;
-        // Only the accepting task adds.
-        if census.present.load(Ordering::Relaxed) >= options.max_connections {
-            return Err(Full::Server);
-        }
-        let mut address = None;
-        if let (Some(most), Some(peer_addr)) = (options.max_connections_per_address, peer_addr) {
-            let mut by_address = lock(&census.by_address);
-            let present = by_address.get(&peer_addr.ip()).copied().unwrap_or_default();
-            if present >= most {
-                return Err(Full::Address);
-            }
-            by_address.insert(peer_addr.ip(), present + 1);
-            address = Some(Box::new(peer_addr.ip()));
-        }
-        census.present.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { app: app.clone(), address })
-    }
-}
-
-impl<D, H> Drop for Place<D, H> {
-    fn drop(&mut self) {
-        let census = &self.app.census;
-        census.present.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = &self.address {
-            let mut by_address = lock(&census.by_address);
-            if let Some(present) = by_address.get_mut(&**address) {
-                *present -= 1;
-                if *present == 0 {
-                    by_address.remove(&**address);
-                }
-            }
-        }
+impl<D, H, F> Stage for Knocking<D, H>
+where
+    D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+    H: Fn(WebSocket) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Task>> {
+        let Self { app, opening, peer_addr } = self.get_mut();
+        let peer_addr = *peer_addr;
+        let opened = ready!(opening.poll(cx, |request, _, output| {
+            let answer = (app.decide)(&Incoming { request: *request, peer_addr });
+            Opened::<()>::Answered(answer.write(request, &app.endpoint.config, output))
+        }));
+        // Why there is no connection is the peer's affair.
+        let Ok(Ok(socket)) = opened else { return Poll::Ready(None) };
+        app.opened.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Some(Task::new((app.handle)(socket))))
     }
 }
 
@@ -352,8 +292,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | ErrorKind::ConnectionReset
             | ErrorKind::Interrupted
     )
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

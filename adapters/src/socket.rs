@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use wsforge_core::{CloseCode, Message as Lent, OwnedChunk};
+use wsforge_core::{Chunk, CloseCode, Message as Lent, OwnedChunk};
 
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
 use crate::driver::replies::Replies;
-use crate::driver::session::{Aim, Received, Session};
+use crate::driver::session::{Aim, Nothing, Receive, Session};
 use crate::error::{Closed, PingError, SendError};
+use crate::runtime::Task;
 use crate::sender::push;
 use crate::{ByteStream, CloseInfo, Message, MessageWriter, Receiver, Sender};
 
@@ -49,8 +51,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// If it is dropped before it is ready, nothing is lost.
-    pub async fn recv(&mut self) -> Option<Message> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    pub fn recv(&mut self) -> Recv<'_> {
+        Recv { socket: self }
     }
 
     /// Receives the next message where it lies, without owning it: `f` looks at it and says what comes
@@ -60,14 +62,8 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, `f` has not been called, and nothing is lost.
     pub async fn recv_with<R>(&mut self, f: impl FnOnce(Lent<'_>) -> R) -> Option<R> {
-        let mut f = Some(f);
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Whole, |received, _| match (received, f.take()) {
-                (Received::Message(message), Some(f)) => ControlFlow::Break(f(message)),
-                _ => ControlFlow::Continue(()),
-            })
-        })
-        .await
+        let mut receiver = Once(Some(f));
+        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
     }
 
     /// Hands every message to `f`, lent from the read buffer, with a way to [reply](Replies), until `f`
@@ -81,15 +77,10 @@ impl WebSocket {
     /// If it is dropped before it is ready, nothing is lost: what `f` has not seen is received next.
     pub async fn for_each<B>(
         &mut self,
-        mut f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
+        f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
     ) -> Option<B> {
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Whole, |received, replies| match received {
-                Received::Message(message) => f(message, replies),
-                Received::Chunk(_) => ControlFlow::Continue(()),
-            })
-        })
-        .await
+        let mut receiver = Each(f);
+        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
     }
 
     /// Receives the next piece of a message, for messages that are larger than memory should hold: with
@@ -99,10 +90,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, nothing is lost.
     pub async fn recv_chunk(&mut self) -> Option<OwnedChunk> {
-        poll_fn(|cx| {
-            self.poll_each(cx, Aim::Pieces, |received, _| ControlFlow::Break(received.into_chunk()))
-        })
-        .await
+        poll_fn(|cx| self.poll_each(cx, Aim::Pieces, &mut Piecewise)).await
     }
 
     /// Sends a message. It waits as long as too much waits for the peer, and reads on meanwhile: up to
@@ -115,9 +103,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// If it is dropped before it is ready, the message has not been sent.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_send(cx, Piece::Message, &mut message)).await
+    pub fn send(&mut self, message: impl Into<Message>) -> Send<'_> {
+        Send { socket: self, message: Some(message.into()) }
     }
 
     /// As [`send`](Self::send), but the message may wait for the next [`flush`](Self::flush), `send` or
@@ -218,10 +205,13 @@ impl WebSocket {
 
     /// Polls [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.poll_each(cx, Aim::Whole, |received, _| match received {
-            Received::Message(message) => ControlFlow::Break(message.into()),
-            Received::Chunk(_) => ControlFlow::Continue(()),
-        })
+        let mut own = Own(None);
+        let session = self.session.as_mut().expect("until it is dropped");
+        if session.next_waiting(&self.outbox, &mut own).is_some() {
+            return Poll::Ready(own.0);
+        }
+        ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
+        Poll::Ready(own.0)
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
@@ -235,14 +225,14 @@ impl WebSocket {
             .is_some_and(|session| session.has_waiting() || session.info().is_some())
     }
 
-    pub(crate) fn poll_each<B>(
+    pub(crate) fn poll_each<R: Receive>(
         &mut self,
         cx: &mut Context<'_>,
         aim: Aim,
-        f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> Poll<Option<B>> {
+        receiver: &mut R,
+    ) -> Poll<Option<R::Break>> {
         let session = self.session.as_mut().expect("until it is dropped");
-        session.poll_each(&self.outbox, cx, aim, f)
+        session.poll_each(&self.outbox, cx, aim, receiver)
     }
 
     fn poll_send(
@@ -270,16 +260,107 @@ impl WebSocket {
 
     /// Waits until there is room for `len` bytes, or the connection is over.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, piece: Piece, len: usize) -> Poll<()> {
-        self.poll_each(cx, Aim::Room(piece, len), |_, _| ControlFlow::<()>::Continue(()))
-            .map(|_| ())
+        self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         self.outbox.flush_now();
         while self.outbox.pending() > 0 {
-            ready!(self.poll_each(cx, Aim::Empty, |_, _| ControlFlow::<()>::Continue(())));
+            ready!(self.poll_each(cx, Aim::Empty, &mut Nothing));
         }
         Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
+    }
+}
+
+/// Hands on every message.
+struct Each<F>(F);
+
+impl<B, F: FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>> Receive for Each<F> {
+    type Break = B;
+
+    #[inline]
+    fn message(&mut self, message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<B> {
+        (self.0)(message, replies)
+    }
+}
+
+/// Hands on one.
+struct Once<F>(Option<F>);
+
+impl<B, F: FnOnce(Lent<'_>) -> B> Receive for Once<F> {
+    type Break = B;
+
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<B> {
+        match self.0.take() {
+            Some(f) => ControlFlow::Break(f(message)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Owns one.
+struct Own(Option<Message>);
+
+impl Receive for Own {
+    type Break = ();
+
+    #[inline]
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
+        self.0 = Some(message.into());
+        ControlFlow::Break(())
+    }
+}
+
+/// Owns a piece of one.
+struct Piecewise;
+
+impl Receive for Piecewise {
+    type Break = OwnedChunk;
+
+    fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<OwnedChunk> {
+        let kind = message.kind();
+        let payload = message.into_bytes();
+        ControlFlow::Break(OwnedChunk { kind, first: true, last: true, payload })
+    }
+
+    fn chunk(
+        &mut self,
+        Chunk { kind, first, last, payload }: Chunk<'_>,
+    ) -> ControlFlow<OwnedChunk> {
+        let payload = Bytes::copy_from_slice(payload);
+        ControlFlow::Break(OwnedChunk { kind, first, last, payload })
+    }
+}
+
+/// Waits for a message, see [`WebSocket::recv`].
+#[derive(Debug)]
+#[must_use = "it receives when it is awaited"]
+pub struct Recv<'a> {
+    socket: &'a mut WebSocket,
+}
+
+impl Future for Recv<'_> {
+    type Output = Option<Message>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.get_mut().socket.poll_recv(cx)
+    }
+}
+
+/// Waits until a message has been taken, see [`WebSocket::send`].
+#[derive(Debug)]
+#[must_use = "it sends when it is awaited"]
+pub struct Send<'a> {
+    socket: &'a mut WebSocket,
+    message: Option<Message>,
+}
+
+impl Future for Send<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Self { socket, message } = self.get_mut();
+        socket.poll_send(cx, Piece::Message, message)
     }
 }
 
@@ -297,7 +378,7 @@ impl Drop for WebSocket {
         let code = if thread::panicking() { CloseCode::INTERNAL } else { CloseCode::NORMAL };
         outbox.close(code, "");
         let timer = outbox.endpoint.timer.clone();
-        timer.spawn(Box::pin(async move {
+        timer.spawn(Task::new(async move {
             poll_fn(|cx| poll_end(&mut session, &outbox, cx)).await;
             outbox.transport.abort();
         }));

@@ -70,7 +70,7 @@ impl Output {
     ///
     /// [`Connection`](crate::Connection) does it for what it sends; this is for what reaches a peer by
     /// another way, whose sender has to know whether a frame may stand there.
-    #[inline]
+    #[inline(always)] // With a header that is known, most of it falls away.
     pub fn put_frame(&mut self, header: &Header, body: Body<'_>) {
         let mut head = [0; MAX_HEADER_LEN];
         let head_len = header.encode(&mut head);

@@ -3,6 +3,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::{Context, Waker};
 
+use bytes::Bytes;
+use wsforge_core::frame::Header;
 use wsforge_core::hub::{Class, Mailbox, Run};
 use wsforge_core::{Body, Output};
 
@@ -35,10 +37,11 @@ impl Backlog {
 
     /// Keeps its memory for the next on this thread.
     pub(crate) fn recycle(mut self: Box<Self>) {
-        let mut front = mem::take(&mut self.front);
-        // Which gives back what is more than an output keeps.
-        front.advance(front.len());
-        *self = Self { front, ..Self::default() };
+        if !self.is_idle() {
+            *self = Self::default();
+        }
+        // A queue that was used has memory that is rarely needed.
+        self.queue = Mailbox::new();
         SPARE.set(Some(self));
     }
 
@@ -129,14 +132,40 @@ impl Backlog {
         }
     }
 
-    /// Appends a frame behind everything.
-    pub(crate) fn push(&mut self, head: &[u8], body: Body<'_>, class: Class) {
-        runs(head, body, class).for_each(|run| self.push_run(run, false));
+    /// Appends a frame to the front.
+    #[inline]
+    pub(crate) fn put_frame(&mut self, header: &Header, body: Body<'_>) {
+        self.front.put_frame(header, body);
     }
 
-    /// Appends a frame that waits for the end of somebody's message.
-    pub(crate) fn hold(&mut self, head: &[u8], body: Body<'_>, class: Class) {
-        runs(head, body, class).for_each(|run| self.push_run(run, true));
+    /// Whether something is in the front and nothing behind it, nor would be too much with so many
+    /// bytes more.
+    #[inline]
+    pub(crate) fn gathers(&self, len: usize, most: usize) -> bool {
+        !self.front.is_empty() && !self.has_queue() && self.len() + len <= most
+    }
+
+    /// Appends a frame behind everything, or, if it is to be held, behind what is held.
+    pub(crate) fn push_frame(&mut self, header: &Header, body: Body<'_>, class: Class, held: bool) {
+        let run = |bytes, frames| Run { bytes, frames, class, key: None };
+        let mut head = Output::new();
+        match body {
+            // Two runs, of which the second is not copied.
+            Body::Shared(bytes) if header.mask.is_none() && bytes.len() > Output::COPY_LIMIT => {
+                head.put_frame(header, Body::Copy(&[]));
+                self.push_run(run(contents(&head), 1), held);
+                self.push_run(run(bytes, 0), held);
+            }
+            body => {
+                head.put_frame(header, Body::Copy(&body));
+                self.push_run(run(contents(&head), 1), held);
+            }
+        }
+    }
+
+    /// Appends whole frames behind everything.
+    pub(crate) fn push_output(&mut self, output: &Output, class: Class) {
+        self.push_run(Run { bytes: contents(output), frames: 1, class, key: None }, false);
     }
 
     pub(crate) fn push_run(&mut self, run: Run, held: bool) {
@@ -186,14 +215,8 @@ thread_local! {
     static SPARE: Cell<Option<Box<Backlog>>> = const { Cell::new(None) };
 }
 
-/// A frame as one run, or as two of which the second is not copied.
-fn runs(head: &[u8], body: Body<'_>, class: Class) -> impl Iterator<Item = Run> {
-    let run = |bytes, frames| Run { bytes, frames, class, key: None };
-    let (first, second) = match body {
-        Body::Shared(bytes) if bytes.len() > Output::COPY_LIMIT => {
-            (run(head.to_vec().into(), 1), Some(run(bytes, 0)))
-        }
-        body => (run([head, &body].concat().into(), 1), None),
-    };
-    std::iter::once(first).chain(second)
+fn contents(output: &Output) -> Bytes {
+    let mut bytes = Vec::with_capacity(output.len());
+    output.slices().for_each(|slice| bytes.extend_from_slice(slice));
+    bytes.into()
 }

@@ -1,7 +1,6 @@
 //! The opening handshake of a server.
 
 use std::io::{self, ErrorKind};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -10,9 +9,8 @@ use wsforge_core::{Input, Output, ServerConnection};
 
 use super::endpoint::Endpoint;
 use super::outbox::Outbox;
-use super::replies::Replies;
 use super::scratch::Scratch;
-use super::session::{Aim, Conn, Received, Session};
+use super::session::{Aim, Conn, Nothing, Session};
 use super::timer::Tick;
 use crate::runtime::Transport;
 use crate::{AcceptError, WebSocket};
@@ -46,7 +44,6 @@ impl Opening {
     pub(crate) fn new(endpoint: &Arc<Endpoint>, transport: impl Transport) -> Self {
         let outbox = Outbox::register(endpoint, transport, false);
         let deadline = Tick::ceil(endpoint.timer.now() + endpoint.options.handshake_timeout);
-        outbox.open_by(deadline);
         Self { outbox, deadline, stage: Stage::Reading(Accept::new(endpoint.options.handshake)) }
     }
 
@@ -132,7 +129,10 @@ impl Opening {
                     self.turn_away(&slow, AcceptError::TimedOut);
                     continue;
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.outbox.open_by(self.deadline);
+                    return Poll::Pending;
+                }
             };
             let bytes = buf.get_mut(..n).ok_or(ErrorKind::InvalidData).map_err(io::Error::from)?;
             let mut input = Input::new(bytes, now);
@@ -157,6 +157,5 @@ pub(crate) fn poll_end(
     outbox: &Arc<Outbox>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let drop = |_: Received<'_>, _: &mut Replies<'_>| ControlFlow::<()>::Continue(());
-    session.poll_each(outbox, cx, Aim::Pieces, drop).map(|_| ())
+    session.poll_each(outbox, cx, Aim::Pieces, &mut Nothing).map(|_| ())
 }

@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wsforge_core::frame::{Header, MAX_HEADER_LEN};
-use wsforge_core::{Body, Kind, Output, SendError};
+use wsforge_core::frame::MAX_HEADER_LEN;
+use wsforge_core::{Body, KeySource, Kind, Output, SendError};
 
-use super::outbox::{Outbox, Piece, Room};
+use super::entropy::Keys;
+use super::outbox::{Outbox, Piece, Room, server_header};
 use super::turn;
 
 /// The way back while a message is lent, see [`WebSocket::for_each`](crate::WebSocket::for_each).
@@ -64,8 +65,13 @@ impl<'a> Replies<'a> {
             self.slow = !self.corked;
         }
         if self.corked && !self.outbox.wants_attention() {
-            let header = self.outbox.header(kind.into(), true, body.len());
-            self.output.put_frame(&header, body);
+            let mut header = server_header(kind, body.len());
+            if self.outbox.is_client() {
+                header.mask = Some(Keys.next_key());
+                self.output.put_frame(&header, body);
+            } else {
+                self.output.put_frame(&header, body);
+            }
             return Ok(());
         }
         self.send_slowly(kind, body)
@@ -75,13 +81,7 @@ impl<'a> Replies<'a> {
         if !self.corked {
             return self.send_slowly(kind, body);
         }
-        let header = Header {
-            fin: true,
-            rsv1: false,
-            opcode: kind.into(),
-            mask: None,
-            len: body.len() as u64,
-        };
+        let header = server_header(kind, body.len());
         let mut head = [0; MAX_HEADER_LEN];
         let head_len = header.encode(&mut head);
         self.corked = false;

@@ -6,17 +6,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use wsforge_core::{
-    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Message, Output, OwnedChunk,
-    Role, ServerConnection, Shutdown, State, Timestamp,
+    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Message, Output, Role,
+    ServerConnection, Shutdown, State, Timestamp,
 };
 
 use super::entropy::Keys;
 use super::outbox::{Outbox, Phase, Piece};
 use super::replies::Replies;
 use super::scratch::Scratch;
-use super::slack::Slack;
+use super::slack::{Kept, Slack};
 use super::timer::{TICK, Tick};
 use super::turn;
 use crate::close::{CloseInfo, ConnectionError};
@@ -37,36 +36,38 @@ pub(crate) struct Session {
 
 #[derive(Debug)]
 pub(crate) enum Conn {
-    Client(ClientConnection<Keys>),
+    /// In a box, as it leaves no room for what tells the two apart.
+    Client(Box<ClientConnection<Keys>>),
     Server(ServerConnection),
 }
 
-/// What is handed on.
-#[derive(Debug)]
-pub(crate) enum Received<'a> {
-    Chunk(Chunk<'a>),
-    Message(Message<'a>),
+/// What becomes of what is received.
+pub(crate) trait Receive {
+    /// What it stops with.
+    type Break;
+
+    fn message(
+        &mut self,
+        message: Message<'_>,
+        replies: &mut Replies<'_>,
+    ) -> ControlFlow<Self::Break>;
+
+    /// A piece of a message; only if [pieces](Aim::Pieces) are asked for.
+    fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<Self::Break> {
+        let _ = chunk;
+        ControlFlow::Continue(())
+    }
 }
 
-impl Received<'_> {
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Received::Chunk(chunk) => chunk.payload,
-            Received::Message(message) => message.as_bytes(),
-        }
-    }
+/// Nothing comes of it.
+#[derive(Debug)]
+pub(crate) struct Nothing;
 
-    /// To keep; a message is a chunk that is the first and the last.
-    pub(crate) fn into_chunk(self) -> OwnedChunk {
-        match self {
-            Received::Chunk(Chunk { kind, first, last, payload }) => {
-                OwnedChunk { kind, first, last, payload: Bytes::copy_from_slice(payload) }
-            }
-            Received::Message(message) => {
-                let kind = message.kind();
-                OwnedChunk { kind, first: true, last: true, payload: message.into_bytes() }
-            }
-        }
+impl Receive for Nothing {
+    type Break = ();
+
+    fn message(&mut self, _: Message<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 }
 
@@ -107,15 +108,15 @@ impl Session {
     /// Reads, and hands on what comes, until `f` has had enough. `None` is the end of the connection.
     ///
     /// It keeps everything that it knows in `self`: whoever gives up polling loses nothing.
-    pub(crate) fn poll_each<B>(
+    pub(crate) fn poll_each<R: Receive>(
         &mut self,
         outbox: &Arc<Outbox>,
         cx: &mut Context<'_>,
         aim: Aim,
-        f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> Poll<Option<B>> {
+        receiver: &mut R,
+    ) -> Poll<Option<R::Break>> {
         let polled =
-            turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, f)));
+            turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
             Poll::Pending => {}
             Poll::Ready(_) => self.away = Tick::floor(outbox.endpoint.timer.now()),
@@ -124,6 +125,25 @@ impl Session {
         let waiting = self.slack.as_ref().is_some_and(|slack| slack.has_waiting());
         outbox.set_gathering(waiting && polled.is_ready());
         polled
+    }
+
+    /// Gives the next of the messages that came with the last one that was received. The way is short:
+    /// nothing is read, and nobody is waited for.
+    pub(crate) fn next_waiting<R: Receive>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        receiver: &mut R,
+    ) -> Option<R::Break> {
+        if !self.has_waiting() {
+            return None;
+        }
+        let (now, mut output) = (outbox.endpoint.timer.now(), Output::new());
+        let flow = self.hand_on_waiting(outbox, &mut output, Aim::Whole, now, receiver);
+        if !self.has_waiting() {
+            Slack::recycle_if_idle(&mut self.slack);
+            outbox.set_gathering(false);
+        }
+        flow.break_value()
     }
 
     /// How it ended, once it has.
@@ -136,14 +156,14 @@ impl Session {
         self.slack.as_ref().is_some_and(|slack| slack.has_waiting())
     }
 
-    fn work<B>(
+    fn work<R: Receive>(
         &mut self,
         outbox: &Arc<Outbox>,
         cx: &mut Context<'_>,
         aim: Aim,
         scratch: &mut Scratch,
-        mut f: impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> Poll<Option<B>> {
+        receiver: &mut R,
+    ) -> Poll<Option<R::Break>> {
         let Scratch { buf, output } = scratch;
         let mut now = outbox.endpoint.timer.now();
         self.come_back(now);
@@ -160,7 +180,7 @@ impl Session {
                 && owes_little(outbox)
             {
                 if let ControlFlow::Break(found) =
-                    self.hand_on_waiting(outbox, output, aim, now, &mut f)
+                    self.hand_on_waiting(outbox, output, aim, now, receiver)
                 {
                     return Poll::Ready(Some(found));
                 }
@@ -232,8 +252,7 @@ impl Session {
                     let event = conn!(self, conn => conn.direct_filled(now));
                     if let Some(Event::Message(message)) = event {
                         let mut replies = self.replies(outbox, output, true);
-                        let received = Received::Message(message);
-                        let flow = aim.hand_on(received, &mut self.slack, &mut replies, &mut f);
+                        let flow = aim.hand_on(message, &mut self.slack, &mut replies, receiver);
                         replies.end(false);
                         if let ControlFlow::Break(found) = flow {
                             return Poll::Ready(Some(found));
@@ -245,7 +264,7 @@ impl Session {
                     let Some(bytes) = buf.get_mut(..n) else {
                         return self.break_off(outbox, ErrorKind::InvalidData.into());
                     };
-                    let (flow, left) = self.decode(outbox, output, bytes, aim, now, &mut f);
+                    let (flow, left) = self.decode(outbox, output, bytes, aim, now, receiver);
                     if left > 0 {
                         let at = n - left;
                         let slack = self.slack();
@@ -275,27 +294,35 @@ impl Session {
     }
 
     /// Hands on what was kept, then what was parked.
-    fn hand_on_waiting<B>(
+    fn hand_on_waiting<R: Receive>(
         &mut self,
         outbox: &Arc<Outbox>,
         output: &mut Output,
         aim: Aim,
         now: Timestamp,
-        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
+        receiver: &mut R,
+    ) -> ControlFlow<R::Break> {
         let slack = self.slack();
         if !aim.keeps()
             && let Some(mut kept) = slack.inbox.pop_front()
         {
             slack.inbox_bytes -= kept.len();
             let mut replies = self.replies(outbox, output, false);
-            let flow = aim.hand_on(kept.lend(), &mut self.slack, &mut replies, f);
+            let flow = match kept {
+                Kept::Message(message) => {
+                    aim.hand_on(message, &mut self.slack, &mut replies, receiver)
+                }
+                Kept::Chunk { kind, first, last, ref mut payload } => {
+                    let chunk = Chunk { kind, first, last, payload };
+                    aim.hand_on_chunk(chunk, &mut self.slack, &mut replies, receiver)
+                }
+            };
             replies.end(false);
             return flow;
         }
         let mut parked = mem::take(&mut slack.parked);
         let at = slack.at;
-        let (flow, left) = self.decode(outbox, output, &mut parked[at..], aim, now, f);
+        let (flow, left) = self.decode(outbox, output, &mut parked[at..], aim, now, receiver);
         let slack = self.slack();
         slack.at = parked.len() - left;
         slack.parked = parked;
@@ -309,20 +336,20 @@ impl Session {
 
     /// Decodes what was read, until `f` has had enough or too much waits to be written; says how many
     /// bytes are left.
-    fn decode<B>(
+    fn decode<R: Receive>(
         &mut self,
         outbox: &Arc<Outbox>,
         output: &mut Output,
         bytes: &mut [u8],
         aim: Aim,
         now: Timestamp,
-        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> (ControlFlow<B>, usize) {
+        receiver: &mut R,
+    ) -> (ControlFlow<R::Break>, usize) {
         let mut input = Input::new(bytes, now);
         let slack = &mut self.slack;
         let flow = match &mut self.conn {
-            Conn::Client(conn) => decode(conn, slack, outbox, output, &mut input, aim, f),
-            Conn::Server(conn) => decode(conn, slack, outbox, output, &mut input, aim, f),
+            Conn::Client(conn) => decode(conn, slack, outbox, output, &mut input, aim, receiver),
+            Conn::Server(conn) => decode(conn, slack, outbox, output, &mut input, aim, receiver),
         };
         (flow, input.len())
     }
@@ -334,8 +361,12 @@ impl Session {
         output: &mut Output,
         now: Timestamp,
     ) -> bool {
-        if self.armed <= Tick::floor(now) {
+        let armed = self.armed;
+        if armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
+        } else if armed != Tick::NEVER && conn!(self, conn => conn.state()) == State::Open {
+            // As long as it is open its deadlines only move back; it is looked at when they come.
+            return false;
         }
         let shutdown = conn!(self, conn => conn.wants_shutdown());
         let failed = conn!(self, conn => conn.handle_timeout(now, output)).is_some();
@@ -454,30 +485,42 @@ impl Aim {
         matches!(self, Self::Empty | Self::Room(..))
     }
 
-    /// Hands on what has been received, or keeps it.
-    #[inline]
-    fn hand_on<B>(
+    /// Hands on a message, or keeps it.
+    #[inline(always)] // Moving it from place to place would be a good part of an echo.
+    fn hand_on<R: Receive>(
         self,
-        received: Received<'_>,
+        message: Message<'_>,
         slack: &mut Option<Box<Slack>>,
         replies: &mut Replies<'_>,
-        f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        match (self, received) {
-            (Self::Pieces, received) | (Self::Whole, received @ Received::Message(_)) => {
-                f(received, replies)
-            }
-            (Self::Empty | Self::Room(..), received) => {
-                slack.get_or_insert_with(Slack::spare).keep(received);
-                ControlFlow::Continue(())
-            }
-            (Self::Whole, Received::Chunk(chunk)) => {
-                match slack.get_or_insert_with(Slack::spare).join(chunk) {
-                    Some(message) => f(Received::Message(message), replies),
-                    None => ControlFlow::Continue(()),
+        receiver: &mut R,
+    ) -> ControlFlow<R::Break> {
+        if !self.keeps() {
+            return receiver.message(message, replies);
+        }
+        slack.get_or_insert_with(Slack::spare).keep(message);
+        ControlFlow::Continue(())
+    }
+
+    /// As [`hand_on`](Self::hand_on), a piece of a message.
+    fn hand_on_chunk<R: Receive>(
+        self,
+        chunk: Chunk<'_>,
+        slack: &mut Option<Box<Slack>>,
+        replies: &mut Replies<'_>,
+        receiver: &mut R,
+    ) -> ControlFlow<R::Break> {
+        match self {
+            Self::Pieces => return receiver.chunk(chunk),
+            Self::Whole => {
+                if let Some(message) = slack.get_or_insert_with(Slack::spare).join(chunk) {
+                    return receiver.message(message, replies);
                 }
             }
+            Self::Empty | Self::Room(..) => {
+                slack.get_or_insert_with(Slack::spare).keep_chunk(chunk);
+            }
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -487,38 +530,33 @@ enum Read {
 }
 
 #[inline]
-fn decode<R: Role, B>(
-    conn: &mut Connection<R>,
+fn decode<Side: Role, R: Receive>(
+    conn: &mut Connection<Side>,
     slack: &mut Option<Box<Slack>>,
     outbox: &Arc<Outbox>,
     output: &mut Output,
     input: &mut Input<'_>,
     aim: Aim,
-    f: &mut impl FnMut(Received<'_>, &mut Replies<'_>) -> ControlFlow<B>,
-) -> ControlFlow<B> {
+    receiver: &mut R,
+) -> ControlFlow<R::Break> {
     let high_water = outbox.endpoint.config.high_water;
     let mut flow = ControlFlow::Continue(());
     let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
     while replies.output.len() <= high_water && (owes_little(outbox) || !replies.is_slow()) {
         let Some(event) = conn.next_event(input, replies.output) else { break };
-        let received = match event {
-            Event::Chunk(chunk) => Received::Chunk(chunk),
-            Event::Message(message) => Received::Message(message),
+        replies.last = input.is_empty();
+        match event {
+            Event::Message(message) => flow = aim.hand_on(message, slack, &mut replies, receiver),
+            Event::Chunk(chunk) => flow = aim.hand_on_chunk(chunk, slack, &mut replies, receiver),
             Event::Close(close) => {
                 if let Some(close) = close {
                     slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
                 }
                 part(slack, aim, replies.output);
-                continue;
             }
-            Event::Fail(_) => {
-                part(slack, aim, replies.output);
-                continue;
-            }
-            _ => continue,
-        };
-        replies.last = input.is_empty();
-        flow = aim.hand_on(received, slack, &mut replies, f);
+            Event::Fail(_) => part(slack, aim, replies.output),
+            _ => {}
+        }
         if flow.is_break() || aim.keeps() && is_full(slack, outbox) {
             break;
         }

@@ -4,7 +4,6 @@ use std::mem;
 
 use wsforge_core::{Chunk, Kind, Message, Output, Payload};
 
-use super::session::Received;
 use crate::CloseInfo;
 
 /// What a session has only now and then: what it has read but not handed on, and how it ended.
@@ -41,19 +40,6 @@ impl Kept {
             Self::Message(message) => message.as_bytes().len(),
         }
     }
-
-    /// As it was received.
-    pub(crate) fn lend(&mut self) -> Received<'_> {
-        match self {
-            &mut Self::Chunk { kind, first, last, ref mut payload } => {
-                Received::Chunk(Chunk { kind, first, last, payload })
-            }
-            Self::Message(message) => {
-                let empty = Message::Binary(Payload::Owned(Vec::new()));
-                Received::Message(mem::replace(message, empty))
-            }
-        }
-    }
 }
 
 impl Slack {
@@ -75,14 +61,17 @@ impl Slack {
         }
     }
 
-    /// Keeps what nobody receives now.
-    pub(crate) fn keep(&mut self, received: Received<'_>) {
-        let kept = match received {
-            Received::Chunk(Chunk { kind, first, last, payload }) => {
-                Kept::Chunk { kind, first, last, payload: payload.to_vec() }
-            }
-            Received::Message(message) => Kept::Message(message.into_owned()),
-        };
+    /// Keeps a message that nobody receives now.
+    pub(crate) fn keep(&mut self, message: Message<'_>) {
+        self.push(Kept::Message(message.into_owned()));
+    }
+
+    /// Keeps a piece of one.
+    pub(crate) fn keep_chunk(&mut self, Chunk { kind, first, last, payload }: Chunk<'_>) {
+        self.push(Kept::Chunk { kind, first, last, payload: payload.to_vec() });
+    }
+
+    fn push(&mut self, kept: Kept) {
         self.inbox_bytes += kept.len();
         self.inbox.push_back(kept);
     }

@@ -12,7 +12,7 @@ use slab::Slab;
 use wsforge_core::{Timestamp, Wheel};
 
 use super::outbox::Outbox;
-use crate::runtime::{BoxFuture, Runtime};
+use crate::runtime::{BoxFuture, Runtime, Task};
 
 /// How exact deadlines are, and the clock is.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -102,19 +102,24 @@ impl Timer {
         if starts {
             self.read_clock();
         }
+        // A quarter of slack at the most, where doubling would take as much again.
+        let len = registry.entries.len();
+        if len == registry.entries.capacity() {
+            registry.entries.reserve_exact(len / 4 + 16);
+        }
         let vacant = registry.entries.vacant_entry();
         let outbox = make(vacant.key() as u32);
         let born = Tick::floor(self.now());
         vacant.insert(Entry { outbox: Arc::downgrade(&outbox), alarm: Tick::NEVER, born });
         drop(registry);
         if starts {
-            self.runtime.spawn(Box::pin(self.clone().run()));
+            self.runtime.spawn(Task::new(self.clone().run()));
         }
         outbox
     }
 
     /// Runs a task beside others.
-    pub(crate) fn spawn(&self, task: BoxFuture<()>) {
+    pub(crate) fn spawn(&self, task: Task) {
         self.runtime.spawn(task);
     }
 

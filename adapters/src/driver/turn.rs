@@ -24,6 +24,7 @@ struct Turn {
 thread_local! {
     static TURN: RefCell<Turn> = const { RefCell::new(Turn { outboxes: Vec::new(), plans: Vec::new() }) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static GATHERED: Cell<bool> = const { Cell::new(false) };
     static PLANNED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn gathered(outbox: &Arc<Outbox>) {
     if DEPTH.get() == 0 {
         return outbox.endpoint.timer.flush_soon(outbox);
     }
+    GATHERED.set(true);
     TURN.with_borrow_mut(|turn| {
         if !turn.outboxes.iter().any(|known| Arc::ptr_eq(known, outbox)) {
             turn.outboxes.push(outbox.clone());
@@ -82,7 +84,15 @@ pub(crate) fn flush() {
     leave(true);
 }
 
+#[inline]
 fn leave(through: bool) {
+    if GATHERED.get() || PLANNED.get() {
+        leave_with_something(through);
+    }
+}
+
+fn leave_with_something(through: bool) {
+    GATHERED.set(false);
     // The peers first, see `Turn`. User code does not run in here, but what it has put into buffers is
     // dropped, and might do anything.
     let Turn { outboxes, plans } = TURN.with_borrow_mut(mem::take);

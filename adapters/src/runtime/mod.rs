@@ -17,7 +17,11 @@ use bytes::buf::Limit;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-/// A task, or something to wait for.
+mod task;
+pub(crate) use task::Stage;
+pub use task::Task;
+
+/// Something to wait for.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// One peer's bytes, both ways.
@@ -138,7 +142,7 @@ pub trait Listener: Send + 'static {
 /// What runs tasks and waits.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Runs `task` beside others. Called from within a task.
-    fn spawn(&self, task: BoxFuture<()>);
+    fn spawn(&self, task: Task);
 
     /// Waits for `duration`. Called from within a task.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;

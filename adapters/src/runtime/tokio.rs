@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
-use super::{BoxFuture, Listener, Runtime, Transport};
+use super::{BoxFuture, Listener, Runtime, Task, Transport};
 use crate::driver::endpoint::Endpoint;
 use crate::driver::timer::Timer;
 use crate::{
@@ -180,7 +180,7 @@ fn timer() -> Arc<Timer> {
 pub struct Tokio;
 
 impl Runtime for Tokio {
-    fn spawn(&self, task: BoxFuture<()>) {
+    fn spawn(&self, task: Task) {
         // Outside of a runtime there is nobody to run it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(task);

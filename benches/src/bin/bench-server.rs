@@ -80,13 +80,29 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
     let options = Options::default();
     let everybody = FanOut::new();
     match (api, mode) {
-        (Api::Lent, Mode::Echo) => serve(listener, accept, lent_echo).options(options).await,
+        (Api::Lent, Mode::Echo) => {
+            serve(listener, accept, |mut socket: WebSocket| async move {
+                socket.for_each(echo).await;
+            })
+            .options(options)
+            .await
+        }
         (Api::Lent, Mode::Json) => serve(listener, accept, lent_json).options(options).await,
         (Api::Lent, Mode::Broadcast) => {
             let handle = move |socket| lent_broadcast(socket, everybody.clone());
             serve(listener, accept, handle).options(options).await
         }
-        (Api::Socket, Mode::Echo) => serve(listener, accept, socket_echo).options(options).await,
+        (Api::Socket, Mode::Echo) => {
+            serve(listener, accept, |mut socket: WebSocket| async move {
+                while let Some(message) = socket.recv().await {
+                    if socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            })
+            .options(options)
+            .await
+        }
         (Api::Socket, Mode::Json) => serve(listener, accept, socket_json).options(options).await,
         (Api::Socket, Mode::Broadcast) => {
             let handle = move |socket| socket_broadcast(socket, everybody.clone());
@@ -96,17 +112,14 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
     Ok(())
 }
 
-async fn lent_echo(mut socket: WebSocket) {
-    let echo = |message: Lent<'_>, replies: &mut Replies<'_>| {
-        // Fails only when the connection is closing.
-        let _ = if message.is_borrowed() {
-            replies.send(message.kind(), message.as_bytes())
-        } else {
-            replies.send(message.kind(), message.into_bytes())
-        };
-        ControlFlow::<()>::Continue(())
+fn echo(message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<()> {
+    // Fails only when the connection is closing.
+    let _ = if message.is_borrowed() {
+        replies.send(message.kind(), message.as_bytes())
+    } else {
+        replies.send(message.kind(), message.into_bytes())
     };
-    socket.for_each(echo).await;
+    ControlFlow::Continue(())
 }
 
 async fn lent_json(mut socket: WebSocket) {
@@ -126,14 +139,6 @@ async fn lent_broadcast(mut socket: WebSocket, everybody: FanOut) {
         ControlFlow::<()>::Continue(())
     };
     socket.for_each(send).await;
-}
-
-async fn socket_echo(mut socket: WebSocket) {
-    while let Some(message) = socket.recv().await {
-        if socket.send(message).await.is_err() {
-            return;
-        }
-    }
 }
 
 async fn socket_json(mut socket: WebSocket) {

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::hub::{Class, Run};
-use wsforge_core::{Body, CloseCode, KeySource, Output};
+use wsforge_core::{Body, CloseCode, KeySource, Kind, Output};
 
 use super::backlog::Backlog;
 use super::endpoint::Endpoint;
@@ -194,24 +194,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let class = if data { Class::Reply } else { Class::Control };
         let fin = piece != Piece::Fragment { last: false };
         let header = self.header(opcode, fin, body.len());
-        let direct = !held && !gathered && !state.corked && state.backlog.is_none();
-        if header.mask.is_some() {
-            let mut output = Output::new();
-            output.put_frame(&header, body);
-            if direct {
-                self.write(&mut state, &mut output, &[], Body::Copy(&[]));
-            } else {
-                let bytes = output.slices().next().unwrap_or_default();
-                self.queue(&mut state, &[], bytes.into(), class, held, gathered);
-            }
-        } else {
+        let clear = !state.corked && state.backlog.is_none();
+        if clear && !held && !gathered && header.mask.is_none() && in_place(&body) {
             let mut head = [0; MAX_HEADER_LEN];
             let head_len = header.encode(&mut head);
-            if direct {
-                self.write(&mut state, &mut Output::new(), &head[..head_len], body);
-            } else {
-                self.queue(&mut state, &head[..head_len], body, class, held, gathered);
-            }
+            self.write(&mut state, &mut Output::new(), &head[..head_len], body);
+        } else {
+            self.queue(&mut state, &header, body, class, held, gathered);
         }
         if owed {
             self.owe(&mut state, before);
@@ -225,6 +214,25 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         self.settle(state);
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
+    }
+
+    /// Sends a message, if it goes behind others that are gathered already and nothing else is special:
+    /// what [`push`](Self::push) would do, the short way.
+    #[inline]
+    pub(crate) fn gather(&self, piece: Piece, kind: Kind, body: &Body<'_>) -> bool {
+        if self.client || piece != Piece::Message || !self.gathering.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open || state.corked || state.streaming {
+            return false;
+        }
+        let (Some(backlog), Body::Copy(bytes)) = (&mut state.backlog, body) else { return false };
+        let gathers = backlog.gathers(bytes.len(), self.endpoint.config.high_water);
+        if gathers {
+            backlog.put_frame(&server_header(kind, bytes.len()), Body::Copy(bytes));
+        }
+        gathers
     }
 
     /// Begins a fragmented message: data of others waits until its last fragment.
@@ -290,6 +298,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         self.write_unless_corked(&mut state);
         self.settle(state);
+    }
+
+    pub(crate) const fn key(&self) -> u32 {
+        self.key
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -366,17 +378,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let reason = &reason[..reason.floor_char_boundary(123)];
         let body = [&code.get().to_be_bytes(), reason.as_bytes()].concat();
         let header = self.header(Opcode::Close, true, body.len());
-        let mut frame = Output::new();
-        frame.put_frame(&header, body.as_slice().into());
         // A control frame may stand inside a fragmented message, which will never end then.
         state.streaming = false;
         let held = state.backlog.as_mut().map(|backlog| backlog.take_held());
-        if state.backlog.is_none() && !state.corked {
-            self.write(state, &mut frame, &[], Body::Copy(&[]));
-        } else {
-            let bytes = frame.slices().next().unwrap_or_default();
-            self.queue(state, &[], bytes.into(), Class::Control, false, false);
-        }
+        self.queue(state, &header, body.as_slice().into(), Class::Control, false, false);
         if !state.phase.is_gone() {
             state.phase = phase;
             state.deadline = self.cut_at();
@@ -439,8 +444,22 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 }
 
+/// The header of a message from a server.
+#[inline]
+pub(crate) fn server_header(kind: Kind, len: usize) -> Header {
+    Header { fin: true, rsv1: false, opcode: kind.into(), mask: None, len: len as u64 }
+}
+
+/// Whether a body is worth to be written from where it lies: one that is only lent would be copied, and
+/// one that is short is copied in less time than the system takes to look at two pieces.
+fn in_place(body: &Body<'_>) -> bool {
+    matches!(body, Body::Copy(bytes) if bytes.len() > Output::COPY_LIMIT)
+}
+
 impl<T: ?Sized> Drop for Outbox<T> {
     fn drop(&mut self) {
+        // First the place, as the key is somebody else's then.
+        self.endpoint.leave_place(self.key);
         self.endpoint.timer.remove(self.key);
     }
 }

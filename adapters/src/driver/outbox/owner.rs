@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::mem;
 use std::task::{Context, Poll};
 
-use wsforge_core::hub::Class;
+use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
 
 use super::super::sync::atomic::Ordering;
@@ -81,9 +81,16 @@ impl<T: Transport + ?Sized> Outbox<T> {
                     dropped.1 = Some(backlog.clear());
                 }
             } else {
-                let bytes: Vec<u8> = output.slices().flatten().copied().collect();
-                backlog.push(&[], bytes.as_slice().into(), Class::Control);
-                backlog.push(head, body, Class::Reply);
+                backlog.push_output(output, Class::Control);
+                backlog.push_run(
+                    Run {
+                        bytes: [head, &body].concat().into(),
+                        frames: 1,
+                        class: Class::Reply,
+                        key: None,
+                    },
+                    false,
+                );
             }
             self.write_unless_corked(&mut state);
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use wsforge_core::frame::Header;
 use wsforge_core::hub::Class;
 use wsforge_core::{Body, Output};
 
@@ -19,7 +20,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         body: Body<'_>,
     ) {
         match self.write_now(output, head, &body) {
-            Ok(written) if output.is_empty() && written == head.len() + body.len() => {}
+            Ok(written) if written == head.len() + body.len() && output.is_empty() => {}
             Ok(written) => {
                 let backlog = state.backlog.insert(Backlog::spare());
                 backlog.begin(output.take_unsent());
@@ -34,19 +35,17 @@ impl<T: Transport + ?Sized> Outbox<T> {
     pub(super) fn queue(
         &self,
         state: &mut State,
-        head: &[u8],
+        header: &Header,
         body: Body<'_>,
         class: Class,
         held: bool,
         gathered: bool,
     ) {
         let backlog = state.backlog.get_or_insert_with(Backlog::spare);
-        if held {
-            backlog.hold(head, body, class);
-        } else if state.corked || backlog.has_queue() {
-            backlog.push(head, body, class);
+        if held || state.corked || backlog.has_queue() {
+            backlog.push_frame(header, body, class, held);
         } else {
-            backlog.put(head, body, 0);
+            backlog.put_frame(header, body);
         }
         let much = backlog.len() > self.endpoint.config.high_water;
         // What is blocked has its owner to go on.
@@ -92,26 +91,20 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
-    /// What `head` and `body` lost of their bytes; `output`, which goes first, loses its own.
+    /// Writes as much as the socket takes. `output`, which goes first, loses what is written of it; how
+    /// much is of the frame is returned.
+    #[inline]
     fn write_now(&self, output: &mut Output, head: &[u8], body: &[u8]) -> io::Result<usize> {
-        /// More pieces than a turn gathers before a large reply.
-        const SLICES: usize = 16;
+        let frame = head.len() + body.len();
+        if frame == 0 {
+            output.write_to(|slices| self.transport.try_write(slices))?;
+            return Ok(0);
+        }
         let mut written = 0;
-        loop {
-            let frame =
+        while written < frame {
+            let rest =
                 [&head[written.min(head.len())..], &body[written.saturating_sub(head.len())..]];
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            // If there are more pieces before the frame, it has its turn when they are gone.
-            let pieces = output.slices().chain(frame).filter(|piece| !piece.is_empty());
-            for (slot, piece) in slices.iter_mut().zip(pieces) {
-                *slot = IoSlice::new(piece);
-                count += 1;
-            }
-            if count == 0 {
-                return Ok(written);
-            }
-            match self.transport.try_write(&slices[..count]) {
+            match self.write_once(output, rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     let gathered = taken.min(output.len());
@@ -119,9 +112,27 @@ impl<T: Transport + ?Sized> Outbox<T> {
                     written += taken - gathered;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
+        Ok(written)
+    }
+
+    fn write_once(&self, output: &Output, [head, body]: [&[u8]; 2]) -> io::Result<usize> {
+        /// More pieces than a turn gathers before a large reply.
+        const SLICES: usize = 8;
+        if output.is_empty() {
+            return match head {
+                [] => self.transport.try_write(&[IoSlice::new(body)]),
+                head => self.transport.try_write(&[IoSlice::new(head), IoSlice::new(body)]),
+            };
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        // If there are more pieces before the frame, it has its turn when they are gone.
+        for (slot, piece) in slices.iter_mut().zip(output.slices().chain([head, body])) {
+            *slot = IoSlice::new(piece);
+        }
+        self.transport.try_write(&slices)
     }
 }
