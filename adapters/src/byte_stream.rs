@@ -10,6 +10,7 @@ use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
 use crate::driver::outbox::{Piece, Refusal, Room};
 use crate::driver::replies::Replies;
 use crate::driver::session::{Aim, Nothing, Receive};
+use crate::driver::turn;
 use crate::sender::push_body;
 use crate::{CloseInfo, Sender, WebSocket};
 
@@ -87,7 +88,10 @@ impl ByteStream {
             let body = Body::Copy(bytes);
             let outbox = self.socket.outbox();
             match push_body(outbox, Piece::Message, Kind::Binary, body, Room::Needed) {
-                Ok(()) => return Poll::Ready(Ok(bytes.len())),
+                Ok(_) => {
+                    outbox.write_through(&mut Context::from_waker(&self.waker));
+                    return Poll::Ready(Ok(bytes.len()));
+                }
                 Err(Refusal::Full) => ready!(self.work(Aim::Room(Piece::Message, bytes.len()))),
                 Err(_) => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
             }
@@ -101,6 +105,7 @@ impl ByteStream {
     /// [`ErrorKind::BrokenPipe`] if the connection ended before.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tasks.wait(Half::Write, cx);
+        turn::flush();
         self.socket.outbox().flush_now();
         while self.socket.outbox().pending() > 0 {
             ready!(self.work(Aim::Empty));

@@ -227,15 +227,17 @@ impl Answering {
                     let length = answer.header("Content-Length");
                     let length =
                         length.and_then(|length| str::from_utf8(length).ok()?.parse().ok());
-                    let body = answer.body();
-                    let missing = length.unwrap_or(MAX_BODY_LEN).min(MAX_BODY_LEN);
-                    let answer = Refused {
+                    let len = length.unwrap_or(MAX_BODY_LEN).min(MAX_BODY_LEN);
+                    let mut answer = Refused {
                         status: answer.status(),
                         reason: answer.reason().into(),
                         headers: owned(answer.headers()),
-                        body: body.to_vec(),
+                        body: answer.body().to_vec(),
                     };
-                    *refused = Some((answer, missing.saturating_sub(body.len())));
+                    answer.body.extend_from_slice(input.remaining());
+                    answer.body.truncate(len);
+                    let missing = len - answer.body.len();
+                    *refused = Some((answer, missing));
                 }
             }
         }

@@ -43,7 +43,7 @@ impl Sender {
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let message = message.into();
         match push(&self.outbox, Piece::Message, &message, Room::Needed) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(Refusal::Full) => Err(SendError::Full(message)),
             Err(_) => Err(SendError::Closed(message)),
         }
@@ -91,7 +91,7 @@ impl Sender {
     ) -> Poll<Result<(), SendError>> {
         let Some(sent) = message.take() else { return Poll::Ready(Ok(())) };
         match push(&self.outbox, Piece::Message, &sent, Room::Awaited(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
+            Ok(_) => Poll::Ready(Ok(())),
             Err(Refusal::Full) => {
                 *message = Some(sent);
                 Poll::Pending
@@ -107,7 +107,7 @@ pub(crate) fn push(
     piece: Piece,
     message: &Message,
     room: Room<'_, '_>,
-) -> Result<(), Refusal> {
+) -> Result<Pushed, Refusal> {
     let (kind, body) = parts(message);
     push_body(outbox, piece, kind, body, room)
 }
@@ -119,17 +119,17 @@ pub(crate) fn push_body(
     kind: Kind,
     body: Body<'_>,
     room: Room<'_, '_>,
-) -> Result<(), Refusal> {
+) -> Result<Pushed, Refusal> {
     if turn::has_plans() {
         turn::flush();
     }
-    if outbox.gather(piece, kind, &body) {
-        return Ok(());
-    }
-    if outbox.push(piece, kind.into(), body, room)? == Pushed::Gathered {
+    // What the owner has gathered goes first.
+    turn::uncork();
+    let pushed = outbox.push(piece, kind.into(), body, room)?;
+    if pushed == Pushed::Gathered {
         turn::gathered(outbox);
     }
-    Ok(())
+    Ok(pushed)
 }
 
 /// Short messages are copied, where sharing them would cost more.

@@ -9,12 +9,13 @@ use std::thread;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use wsforge_core::{Chunk, CloseCode, Message as Lent, OwnedChunk};
+use wsforge_core::{Chunk, CloseCode, Message as Lent, Output, OwnedChunk};
 
 use crate::driver::opening::poll_end;
-use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
+use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::replies::Replies;
 use crate::driver::session::{Aim, Nothing, Receive, Session};
+use crate::driver::turn;
 use crate::error::{Closed, PingError, SendError};
 use crate::runtime::Task;
 use crate::sender::push;
@@ -242,8 +243,17 @@ impl WebSocket {
         message: &mut Option<Message>,
     ) -> Poll<Result<(), SendError>> {
         while let Some(sent) = message.as_ref() {
+            if self.gather(cx, piece, sent) {
+                *message = None;
+                break;
+            }
             match push(&self.outbox, piece, sent, Room::Needed) {
-                Ok(()) => *message = None,
+                Ok(pushed) => {
+                    *message = None;
+                    if pushed == Pushed::Sent {
+                        self.outbox.write_through(cx);
+                    }
+                }
                 Err(Refusal::Full) => {
                     let len = sent.as_bytes().len();
                     ready!(self.poll_room(cx, piece, len));
@@ -258,12 +268,31 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends a short message the short way, if it goes with others: those of the last read that still
+    /// wait to be received will have answers, too, or it is the last of them.
+    #[inline]
+    fn gather(&self, cx: &mut Context<'_>, piece: Piece, message: &Message) -> bool {
+        let bytes = message.as_bytes();
+        let more = self.outbox.is_gathering() || piece == Piece::Fed;
+        if !more && !turn::is_corked() || turn::has_plans() {
+            return false;
+        }
+        let short = bytes.len() <= Output::COPY_LIMIT && !self.outbox.is_client();
+        let gathered = short && turn::gather(&self.outbox, message.kind(), bytes);
+        if gathered && !more {
+            turn::uncork();
+            self.outbox.write_through(cx);
+        }
+        gathered
+    }
+
     /// Waits until there is room for `len` bytes, or the connection is over.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, piece: Piece, len: usize) -> Poll<()> {
         self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        turn::flush();
         self.outbox.flush_now();
         while self.outbox.pending() > 0 {
             ready!(self.poll_each(cx, Aim::Empty, &mut Nothing));
@@ -408,7 +437,7 @@ impl Sink<Message> for WebSocket {
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SinkError> {
         let this = self.get_mut();
         match push(&this.outbox, Piece::Fed, &message, Room::Any) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(_) => Err(SinkError::Closed(Some(message))),
         }
     }

@@ -68,6 +68,7 @@ impl<'a> MessageWriter<'a> {
                 Ok(_) => {
                     self.opcode = Opcode::Continuation;
                     self.finished = last;
+                    self.socket.outbox().write_through(cx);
                     return Poll::Ready(Ok(()));
                 }
                 Err(Refusal::Full) => {

@@ -123,15 +123,6 @@ fn a_message_for_which_there_is_not_room_enough_waits() {
 }
 
 #[test]
-fn many_small_messages_wait_as_well() {
-    run(|| async {
-        let (mut server, _client) = open().await;
-        let sent = fill(&mut server, 0);
-        assert!(sent > PIPE / 2, "{sent}");
-    });
-}
-
-#[test]
 fn a_streamed_message_does_not_wait_for_what_waits_for_it() {
     run(|| async {
         let (mut server, mut client) = open().await;

@@ -122,6 +122,13 @@ impl Header {
         Ok(Some((header, buf.len() - rest.len())))
     }
 
+    /// The header, if it is one of two bytes.
+    #[inline]
+    pub(crate) fn short(&self) -> Option<[u8; 2]> {
+        let first = u8::from(self.fin) << 7 | u8::from(self.rsv1) << 6 | self.opcode as u8;
+        (self.mask.is_none() && self.len < 126).then_some([first, self.len as u8])
+    }
+
     /// Writes the header to the front of `to`, the length in its shortest form, and returns how many
     /// bytes it takes.
     #[inline]

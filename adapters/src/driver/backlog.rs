@@ -138,13 +138,6 @@ impl Backlog {
         self.front.put_frame(header, body);
     }
 
-    /// Whether something is in the front and nothing behind it, nor would be too much with so many
-    /// bytes more.
-    #[inline]
-    pub(crate) fn gathers(&self, len: usize, most: usize) -> bool {
-        !self.front.is_empty() && !self.has_queue() && self.len() + len <= most
-    }
-
     /// Appends a frame behind everything, or, if it is to be held, behind what is held.
     pub(crate) fn push_frame(&mut self, header: &Header, body: Body<'_>, class: Class, held: bool) {
         let run = |bytes, frames| Run { bytes, frames, class, key: None };

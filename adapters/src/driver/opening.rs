@@ -67,6 +67,9 @@ impl Opening {
                     }
                 }
                 Stage::Open(session) => {
+                    // Where only the owner writes, the answer waits for it. If that fails, the
+                    // connection has an end that tells.
+                    let _ = ready!(self.outbox.poll_flush(cx));
                     let session = session.take().expect("it is polled until it is open");
                     return Poll::Ready(Ok(Ok(WebSocket::new(self.outbox.clone(), session))));
                 }
@@ -145,7 +148,11 @@ impl Opening {
             };
             match opened {
                 Opened::Answered(answered) => self.answer(answered, input.remaining(), output),
-                Opened::Later(later) => return Poll::Ready(Ok(Some(later))),
+                Opened::Later(later) => {
+                    // Nobody polls it until there is an answer.
+                    self.outbox.open_by(self.deadline);
+                    return Poll::Ready(Ok(Some(later)));
+                }
             }
         }
     }

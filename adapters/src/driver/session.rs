@@ -115,6 +115,7 @@ impl Session {
         aim: Aim,
         receiver: &mut R,
     ) -> Poll<Option<R::Break>> {
+        turn::uncork();
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
@@ -139,6 +140,10 @@ impl Session {
         }
         let (now, mut output) = (outbox.endpoint.timer.now(), Output::new());
         let flow = self.hand_on_waiting(outbox, &mut output, Aim::Whole, now, receiver);
+        if output.capacity() == 0 {
+            // There is nothing to drop, but the compiler does not know.
+            mem::forget(output);
+        }
         if !self.has_waiting() {
             Slack::recycle_if_idle(&mut self.slack);
             outbox.set_gathering(false);
@@ -201,6 +206,7 @@ impl Session {
                     }
                     Poll::Pending => blocked = true,
                 }
+                // By the rule by which the message is taken: else they would take turns for ever.
                 if let Aim::Room(piece, len) = aim
                     && outbox.has_room(piece, len)
                 {
@@ -444,6 +450,8 @@ impl Session {
         error: Option<ConnectionError>,
     ) -> Poll<Option<B>> {
         outbox.end(phase);
+        // The peer is not to wait until the application drops what it holds.
+        outbox.transport.abort();
         let outcome = conn!(self, conn => conn.outcome());
         let slack = self.slack();
         let reason = mem::take(&mut slack.reason);

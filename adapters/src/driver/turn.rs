@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 use std::sync::Arc;
 
-use super::outbox::Outbox;
+use wsforge_core::{Body, Kind, Output};
+
+use super::outbox::{Outbox, server_header};
 
 /// Sends to many, when its time has come.
 pub(crate) trait Plans: Send + Sync {
@@ -21,7 +23,15 @@ struct Turn {
     plans: Vec<Arc<dyn Plans>>,
 }
 
+/// What the owner of one peer gathers: others who send to that peer know of it, and go behind.
+struct Cork {
+    of: Option<Arc<Outbox>>,
+    output: Output,
+}
+
 thread_local! {
+    static CORK: RefCell<Cork> = const { RefCell::new(Cork { of: None, output: Output::new() }) };
+    static CORKED: Cell<bool> = const { Cell::new(false) };
     static TURN: RefCell<Turn> = const { RefCell::new(Turn { outboxes: Vec::new(), plans: Vec::new() }) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static GATHERED: Cell<bool> = const { Cell::new(false) };
@@ -44,6 +54,53 @@ pub(crate) fn scope<T>(part: impl FnOnce() -> T) -> T {
     DEPTH.set(DEPTH.get() + 1);
     let _end = End;
     part()
+}
+
+/// Gathers a message of a server for a peer whose owner this task is, until the turn ends. `false` if
+/// there is no turn, or something else goes before it.
+#[inline]
+pub(crate) fn gather(outbox: &Arc<Outbox>, kind: Kind, body: &[u8]) -> bool {
+    if DEPTH.get() == 0 {
+        return false;
+    }
+    CORK.with_borrow_mut(|Cork { of, output }| {
+        match of {
+            Some(of) => {
+                let much = output.len() + body.len() > outbox.endpoint.config.high_water;
+                if much || !Arc::ptr_eq(of, outbox) || outbox.wants_attention() {
+                    return false;
+                }
+            }
+            None if outbox.cork() => {
+                *of = Some(outbox.clone());
+                GATHERED.set(true);
+                CORKED.set(true);
+            }
+            None => return false,
+        }
+        output.put_frame(&server_header(kind, body.len()), Body::Copy(body));
+        true
+    })
+}
+
+/// Whether something has been [gathered](gather).
+#[inline]
+pub(crate) fn is_corked() -> bool {
+    CORKED.get()
+}
+
+/// Sends what has been [gathered](gather).
+pub(crate) fn uncork() {
+    if !CORKED.replace(false) {
+        return;
+    }
+    // Nothing is borrowed while others are woken.
+    let (of, mut output) =
+        CORK.with_borrow_mut(|cork| (cork.of.take(), mem::take(&mut cork.output)));
+    if let Some(outbox) = of {
+        outbox.uncork(&mut output, &[], (&[]).into(), false);
+    }
+    CORK.with_borrow_mut(|cork| cork.output = output);
 }
 
 /// Something has been gathered for a peer, which leaves when the turn ends: if there is none, when the
@@ -93,6 +150,7 @@ fn leave(through: bool) {
 
 fn leave_with_something(through: bool) {
     GATHERED.set(false);
+    uncork();
     // The peers first, see `Turn`. User code does not run in here, but what it has put into buffers is
     // dropped, and might do anything.
     let Turn { outboxes, plans } = TURN.with_borrow_mut(mem::take);

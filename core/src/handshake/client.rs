@@ -144,7 +144,8 @@ impl Connect {
     }
 
     /// Takes what has arrived. `None` means that the answer's head is incomplete; all of the input has
-    /// been kept. Bytes behind the head of a 101 stay in the input.
+    /// been kept. Bytes behind the head of a 101 stay in the input, and so does what a refusal's
+    /// [body](Refused::body) has no room for.
     ///
     /// # Errors
     ///
@@ -166,8 +167,7 @@ impl Connect {
         let (status, reason) = parse(head)?;
         let fields = Fields::of(head);
         if status != 101 {
-            let rest = input.take_all();
-            let body = &rest[..rest.len().min(self.max_body_len)];
+            let body = input.take(input.len().min(self.max_body_len));
             return Ok(Some(Answer::Refused(Refused { status, reason, fields, body })));
         }
         // RFC 6455 section 4.1, the list at its end.

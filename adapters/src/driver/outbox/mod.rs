@@ -216,25 +216,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
     }
 
-    /// Sends a message, if it goes behind others that are gathered already and nothing else is special:
-    /// what [`push`](Self::push) would do, the short way.
-    #[inline]
-    pub(crate) fn gather(&self, piece: Piece, kind: Kind, body: &Body<'_>) -> bool {
-        if self.client || piece != Piece::Message || !self.gathering.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut state = lock(&self.state);
-        if state.phase != Phase::Open || state.corked || state.streaming {
-            return false;
-        }
-        let (Some(backlog), Body::Copy(bytes)) = (&mut state.backlog, body) else { return false };
-        let gathers = backlog.gathers(bytes.len(), self.endpoint.config.high_water);
-        if gathers {
-            backlog.put_frame(&server_header(kind, bytes.len()), Body::Copy(bytes));
-        }
-        gathers
-    }
-
     /// Begins a fragmented message: data of others waits until its last fragment.
     pub(crate) fn begin_stream(&self) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
@@ -306,6 +287,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     pub(crate) fn phase(&self) -> Phase {
         lock(&self.state).phase
+    }
+
+    /// Whether messages of the last read still wait to be received.
+    #[inline]
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.gathering.load(Ordering::Relaxed)
     }
 
     /// Whether nothing more can be sent.
@@ -417,13 +404,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
     fn settle_own(&self, mut state: MutexGuard<'_, State>) {
-        let gone = state.phase.is_gone();
+        let (gone, corked) = (state.phase.is_gone(), state.corked);
         let (mut idle, mut senders) = (None, Vec::new());
         if let Some(backlog) = &mut state.backlog {
             if gone || backlog.len() <= self.endpoint.config.high_water / 2 {
                 senders = backlog.take_waiting();
             }
-            if gone || backlog.is_idle() {
+            // While the owner has its front in hand it only seems idle.
+            if gone || backlog.is_idle() && !corked {
                 idle = state.backlog.take();
                 if state.phase == Phase::Open {
                     state.deadline = Tick::NEVER;

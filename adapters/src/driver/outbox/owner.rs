@@ -55,8 +55,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// already: then `false`.
     pub(crate) fn cork(&self) -> bool {
         let mut state = lock(&self.state);
-        state.corked = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
-        state.corked
+        let clear = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
+        clear && !mem::replace(&mut state.corked, true)
     }
 
     /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
@@ -104,7 +104,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             dropped.2 = state.backlog.as_mut().map(|backlog| backlog.take_held());
             state.deadline = self.cut_at();
         }
-        self.settle_own(state);
+        self.settle(state);
         drop(dropped);
     }
 
@@ -116,6 +116,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
             own(&mut state, cx);
             if state.phase.is_gone() {
                 return Poll::Ready(Err(state.phase));
+            }
+            if state.corked {
+                // A turn on another thread, which handed the connection over before it ended.
+                state.wakes = true;
+                return Poll::Pending;
             }
             let Some(backlog) = &mut state.backlog else {
                 self.settle_own(state);
@@ -166,6 +171,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// Writes what can be written now of what the owner has sent: on some transports nobody else does.
+    pub(crate) fn write_through(&self, cx: &mut Context<'_>) {
+        if self.wants_attention() {
+            // What the peer does not take yet is written later, and who receives learns of a failure.
+            let _ = self.poll_flush(cx);
         }
     }
 

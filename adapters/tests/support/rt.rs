@@ -1,0 +1,325 @@
+//! The runtimes. Tests name none of them.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use wsforge::runtime::{self, Runtime, Transport};
+use wsforge::{AcceptError, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket};
+
+use super::raw::Raw;
+
+/// Far more than any behaviour takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug)]
+pub enum Rt {
+    TokioCurrentThread,
+    TokioMultiThread,
+}
+
+impl Rt {
+    /// Runs a behaviour, and fails if it hangs, even if it never yields.
+    pub fn run<F: Future<Output = ()>>(self, behaviour: impl FnOnce(Self) -> F + Send + 'static) {
+        let (running, over) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let _running = running;
+            self.block_on(behaviour(self));
+        });
+        assert_ne!(over.recv_timeout(DEADLINE), Err(RecvTimeoutError::Timeout), "it hangs");
+        if let Err(panic) = thread.join() {
+            resume_unwind(panic);
+        }
+    }
+
+    fn block_on(self, behaviour: impl Future<Output = ()>) {
+        let mut builder = match self {
+            Self::TokioCurrentThread => tokio::runtime::Builder::new_current_thread(),
+            Self::TokioMultiThread => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(behaviour);
+        runtime.shutdown_background();
+    }
+
+    /// Whether tasks run one after the other, and so what is gathered stays so until one yields.
+    pub const fn is_single_threaded(self) -> bool {
+        matches!(self, Self::TokioCurrentThread)
+    }
+
+    fn runtime(self) -> impl Runtime {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::Tokio,
+        }
+    }
+
+    /// Runs `task` beside others; await what it gives.
+    pub fn spawn<T: Send + 'static>(
+        self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        let (tx, rx) = oneshot::channel();
+        let task = async move {
+            let _ = tx.send(task.await);
+        };
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => drop(tokio::spawn(task)),
+        }
+        Task(rx)
+    }
+
+    pub async fn sleep(self, duration: Duration) {
+        self.runtime().sleep(duration).await;
+    }
+
+    /// A listener on a port of its own.
+    pub async fn listen(self) -> Listener {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let listener = wsforge::tokio::listen(address).unwrap();
+                let address = listener.local_addr().unwrap();
+                Listener { address, accept: boxed(listener) }
+            }
+        }
+    }
+
+    /// A socket of the system as a transport.
+    pub fn transport(self, socket: TcpStream) -> Box<dyn Transport> {
+        socket.set_nonblocking(true).unwrap();
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                Box::new(tokio::net::TcpStream::from_std(socket).unwrap())
+            }
+        }
+    }
+
+    /// Two ends of a connection in memory that holds so many bytes in each direction.
+    pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let (a, b) = tokio::io::duplex(capacity);
+                (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
+            }
+        }
+    }
+
+    /// Two ends of a Unix socket.
+    #[cfg(unix)]
+    pub fn unix_pair(self) -> (Box<dyn Transport>, Box<dyn Transport>) {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let (a, b) = tokio::net::UnixStream::pair().unwrap();
+                (Box::new(a), Box::new(b))
+            }
+        }
+    }
+
+    /// A listener on a Unix socket, and how to connect to it.
+    #[cfg(unix)]
+    pub fn listen_unix(self, path: &std::path::Path) -> Listener {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => Listener {
+                address: nowhere,
+                accept: boxed(tokio::net::UnixListener::bind(path).unwrap()),
+            },
+        }
+    }
+
+    #[cfg(unix)]
+    pub async fn connect_unix(self, path: &std::path::Path) -> Box<dyn Transport> {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                Box::new(tokio::net::UnixStream::connect(path).await.unwrap())
+            }
+        }
+    }
+
+    pub async fn accept(self, io: impl Transport) -> Result<Handshake, AcceptError> {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::accept(io).await,
+        }
+    }
+
+    pub fn acceptor(self, options: Options) -> Acceptor {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                Acceptor::Tokio(wsforge::tokio::Acceptor::new(options))
+            }
+        }
+    }
+
+    pub fn connect(self, url: impl Into<String>) -> Connect {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::connect(url),
+        }
+    }
+
+    pub fn serve<D, H, F>(self, listener: Listener, decide: D, handle: H) -> Serve<Listener, D, H>
+    where
+        D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
+        H: Fn(WebSocket) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                wsforge::tokio::serve(listener, decide, handle)
+            }
+        }
+    }
+
+    /// A server's and a client's transport, over TCP.
+    pub async fn tcp(self) -> (Box<dyn Transport>, Raw) {
+        let mut listener = self.listen().await;
+        let client = self.raw(listener.address);
+        (listener.accept().await, client)
+    }
+
+    /// A raw client of this address; its connection waits to be accepted.
+    pub fn raw(self, address: SocketAddr) -> Raw {
+        // The listener's queue takes it at once.
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let other = socket.try_clone().unwrap();
+        Raw::client(self.transport(socket)).with_socket(other)
+    }
+
+    /// A server's connection with a client worked by hand.
+    pub async fn server(self, options: Options) -> (WebSocket, Raw) {
+        let (io, mut raw) = self.tcp().await;
+        (self.server_over(io, &mut raw, options).await, raw)
+    }
+
+    /// A server's connection over `io`, whose other end is `raw`.
+    pub async fn server_over(
+        self,
+        io: impl Transport,
+        raw: &mut Raw,
+        options: Options,
+    ) -> WebSocket {
+        let acceptor = self.acceptor(options);
+        let accept = async { acceptor.accept(io).await.unwrap().accept().await.unwrap() };
+        tokio::join!(accept, raw.open()).0
+    }
+
+    /// A client's connection with a server worked by hand.
+    pub async fn client(self, options: Options) -> (WebSocket, Raw) {
+        let mut listener = self.listen().await;
+        let address = listener.address;
+        let accept = async {
+            let mut raw = Raw::server(listener.accept().await);
+            raw.answer().await;
+            raw
+        };
+        let connect =
+            async { self.connect(format!("ws://{address}/")).options(options).await.unwrap() };
+        tokio::join!(connect, accept)
+    }
+
+    /// A server's and a client's connection, over TCP.
+    pub async fn pair(self, server: Options, client: Options) -> (WebSocket, WebSocket) {
+        let mut listener = self.listen().await;
+        let address = listener.address;
+        let acceptor = self.acceptor(server);
+        let accept = async {
+            let io = listener.accept().await;
+            acceptor.accept(io).await.unwrap().accept().await.unwrap()
+        };
+        let connect =
+            async { self.connect(format!("ws://{address}/")).options(client).await.unwrap() };
+        tokio::join!(accept, connect)
+    }
+
+    /// A server's and a client's connection over the two ends of something.
+    pub async fn pair_over(
+        self,
+        (server, client): (impl Transport, impl Transport),
+        options: Options,
+    ) -> (WebSocket, WebSocket) {
+        let acceptor = self.acceptor(options.clone());
+        let accept = async { acceptor.accept(server).await.unwrap().accept().await.unwrap() };
+        let connect = async {
+            self.connect("ws://a.example/").options(options).over(client).await.unwrap().0
+        };
+        tokio::join!(accept, connect)
+    }
+}
+
+pub enum Acceptor {
+    Tokio(wsforge::tokio::Acceptor),
+}
+
+impl Acceptor {
+    pub async fn accept(&self, io: impl Transport) -> Result<Handshake, AcceptError> {
+        match self {
+            Self::Tokio(acceptor) => acceptor.accept(io).await,
+        }
+    }
+}
+
+type Accepted = (Box<dyn Transport>, Option<SocketAddr>);
+
+pub struct Listener {
+    pub address: SocketAddr,
+    #[expect(clippy::type_complexity, reason = "it is the type of one field")]
+    accept: Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send>,
+}
+
+impl Listener {
+    pub async fn accept(&mut self) -> Box<dyn Transport> {
+        poll_fn(|cx| (self.accept)(cx)).await.unwrap().0
+    }
+}
+
+impl Listener {
+    /// As it is, but that `wrap` is put around every transport.
+    pub fn wrap<T: Transport>(
+        mut self,
+        mut wrap: impl FnMut(Box<dyn Transport>) -> T + Send + 'static,
+    ) -> Self {
+        let address = self.address;
+        let accept = Box::new(move |cx: &mut Context<'_>| {
+            let accepted = (self.accept)(cx);
+            accepted.map_ok(|(io, address)| (Box::new(wrap(io)) as Box<dyn Transport>, address))
+        });
+        Self { address, accept }
+    }
+}
+
+impl runtime::Listener for Listener {
+    type Io = Box<dyn Transport>;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        (self.accept)(cx)
+    }
+}
+
+#[expect(clippy::type_complexity, reason = "it is the type of one field")]
+fn boxed<L: runtime::Listener>(
+    mut listener: L,
+) -> Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send> {
+    Box::new(move |cx| {
+        let accepted = listener.poll_accept(cx);
+        accepted.map_ok(|(io, address)| (Box::new(io) as Box<dyn Transport>, address))
+    })
+}
+
+/// A task that has been spawned; awaited, it gives its result, and panics if the task did.
+pub struct Task<T>(oneshot::Receiver<T>);
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(cx).map(|result| result.expect("the task panicked"))
+    }
+}

@@ -1,0 +1,150 @@
+//! Transports other than TCP, and ones that make things hard.
+
+#[macro_use]
+mod support;
+
+use support::{Dribble, Frame, Raw, Rt, options, pattern, text_of};
+use wsforge::proto::frame::Opcode;
+use wsforge::{Answer, CloseCode, Kind, Message, Options, WebSocket};
+
+/// What goes over a connection must come back from an echo at its other end, and the end be clean.
+async fn converses(rt: Rt, mut server: WebSocket, mut client: WebSocket) {
+    let echo = rt.spawn(async move {
+        while let Some(message) = server.recv().await {
+            server.send(message).await.unwrap();
+        }
+        server.close_info().unwrap().clean
+    });
+    let messages: [Message; 4] =
+        ["".into(), "h\u{e4}llo".into(), pattern(300).into(), pattern(5000).into()];
+    for message in messages {
+        client.send(message.clone()).await.unwrap();
+        assert!(client.recv().await == Some(message));
+    }
+    let mut writer = client.stream(Kind::Binary).await.unwrap();
+    for piece in pattern(1000).chunks(99) {
+        writer.write(piece.to_vec()).await.unwrap();
+    }
+    writer.finish().await.unwrap();
+    assert!(client.recv().await == Some(pattern(1000).into()));
+    let info = client.close(CloseCode::NORMAL, "").await;
+    assert_eq!((info.code, info.clean), (1000, true));
+    assert!(echo.await);
+}
+
+behaviours! {
+    async fn a_pipe_in_memory_however_small(rt: Rt) {
+        for capacity in [1, 7, 64, 100_000] {
+            let (server, client) = rt.pair_over(rt.pipe(capacity), Options::default()).await;
+            assert_eq!((server.peer_addr(), client.peer_addr()), (None, None));
+            converses(rt, server, client).await;
+        }
+    }
+
+    #[cfg(unix)]
+    async fn a_unix_socket(rt: Rt) {
+        let (server, client) = rt.pair_over(rt.unix_pair(), Options::default()).await;
+        assert_eq!((server.peer_addr(), client.peer_addr()), (None, None));
+        converses(rt, server, client).await;
+    }
+
+    #[cfg(unix)]
+    async fn a_unix_socket_that_listens(rt: Rt) {
+        let name = format!("wsforge-{}-{rt:?}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let listener = rt.listen_unix(&path);
+        let serve = rt.serve(
+            listener,
+            |incoming| match incoming.peer_addr {
+                None => Answer::accept(),
+                Some(_) => Answer::reject(500),
+            },
+            |mut socket| async move { socket.send("hello").await.unwrap() },
+        );
+        let _server = rt.spawn(async move { serve.await });
+        let io = rt.connect_unix(&path).await;
+        std::fs::remove_file(&path).unwrap();
+        let (mut client, _) = rt.connect("ws://a.example/").over(io).await.unwrap();
+        assert_eq!(text_of(&client.recv().await.unwrap()), "hello");
+        assert_eq!(client.recv().await, None);
+        assert!(client.close_info().unwrap().clean);
+    }
+
+    async fn one_that_takes_little_and_is_often_not_ready(rt: Rt) {
+        for most in [1, 3, 50] {
+            let (server, client) = rt.unix_pair();
+            let ends = (Dribble::new(server, most, most), Dribble::new(client, most, most));
+            let (server, client) = rt.pair_over(ends, Options::default()).await;
+            converses(rt, server, client).await;
+        }
+    }
+
+    async fn every_byte_is_written_once_however_little_is_taken(rt: Rt) {
+        let (io, mut raw) = rt.tcp().await;
+        let io = Dribble::new(io, 1000, 3);
+        let mut server = rt.server_over(io, &mut raw, Options::default()).await;
+        let sender = server.sender();
+        let write = rt.spawn(async move {
+            server.send("one").await.unwrap();
+            server.send(pattern(300)).await.unwrap();
+            sender.ping(b"two").unwrap();
+            sender.try_send(pattern(10_000)).unwrap();
+            server.feed("three").await.unwrap();
+            server.flush().await.unwrap();
+            server
+        });
+        let wanted = [
+            Frame::text("one"),
+            Frame::new(Opcode::Binary, pattern(300)),
+            Frame::new(Opcode::Ping, "two"),
+            Frame::new(Opcode::Binary, pattern(10_000)),
+            Frame::text("three"),
+        ];
+        assert!(raw.frames(5).await == wanted);
+        drop(write.await);
+        assert_eq!(raw.frame().await, Some(Frame::close(1000, "")));
+    }
+
+    async fn a_message_to_a_transport_that_only_its_owner_writes_to_leaves_at_once(rt: Rt) {
+        let (server, client) = rt.pipe(1000);
+        let mut raw = Raw::client(client);
+        let mut server = rt.server_over(server, &mut raw, Options::default()).await;
+        // Nobody polls the server but for this.
+        server.send("hello").await.unwrap();
+        assert_eq!(raw.frame().await, Some(Frame::text("hello")));
+        let mut writer = server.stream(Kind::Text).await.unwrap();
+        writer.write("piece").await.unwrap();
+        assert_eq!(raw.frame().await, Some(Frame::fragment(Opcode::Text, "piece")));
+        writer.finish().await.unwrap();
+        assert_eq!(raw.frame().await, Some(Frame::new(Opcode::Continuation, "")));
+    }
+
+    async fn what_another_task_sends_wakes_the_owner(rt: Rt) {
+        let (server, client) = rt.pipe(64);
+        let mut raw = Raw::client(client);
+        let server =
+            rt.server_over(server, &mut raw, options(|o| o.protocol.high_water = 500)).await;
+        let (sender, mut receiver) = server.split();
+        let owner = rt.spawn(async move { receiver.recv().await });
+        let send = rt.spawn(async move {
+            for i in 0..100 {
+                sender.send(format!("{i} {}", "x".repeat(i))).await.unwrap();
+            }
+            sender
+        });
+        for i in 0..100 {
+            let text = format!("{i} {}", "x".repeat(i));
+            assert_eq!(raw.frame().await, Some(Frame::text(&text)));
+        }
+        let sender = send.await;
+        // Also when it has nothing else to do.
+        sender.ping(b"are you there").unwrap();
+        assert_eq!(raw.frame().await, Some(Frame::new(Opcode::Ping, "are you there")));
+        sender.close(CloseCode::NORMAL, "");
+        let (end, ()) = tokio::join!(owner, async {
+            let close = raw.frame().await.unwrap();
+            raw.send(close).await;
+        });
+        assert_eq!(end, None);
+    }
+}
