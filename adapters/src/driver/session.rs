@@ -370,8 +370,12 @@ impl Session {
         let armed = self.armed;
         if armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
-        } else if armed != Tick::NEVER && conn!(self, conn => conn.state()) == State::Open {
-            // As long as it is open its deadlines only move back; it is looked at when they come.
+        } else if armed != Tick::NEVER
+            && conn!(self, conn => conn.state()) == State::Open
+            && conn!(self, conn => conn.next_timeout()).is_none_or(|at| Tick::ceil(at) >= armed)
+        {
+            // As long as it is open its deadlines mostly move back, and it is looked at when they come.
+            // But when a pong has come, the next ping may be due before that pong would have been.
             return false;
         }
         let shutdown = conn!(self, conn => conn.wants_shutdown());
