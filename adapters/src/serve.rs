@@ -13,6 +13,7 @@ use wsforge_core::handshake::{Reject, Request};
 
 use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::{Opened, Opening};
+use crate::driver::outbox::Phase;
 use crate::driver::timer::Timer;
 use crate::runtime::{BoxFuture, Listener, Stage, Task, Transport};
 use crate::{AcceptError, Answer, Options, WebSocket};
@@ -264,8 +265,10 @@ async fn stop(timer: &Timer, patience: Duration) -> usize {
     'waves: {
         for outboxes in outboxes.chunks(wave) {
             for outbox in outboxes {
-                // Who is still shaking hands has nothing to close.
-                if !outbox.close(CloseCode::GOING_AWAY, "the server stops") {
+                // Who is still shaking hands has nothing to close; who is closing is waited for.
+                if !outbox.close(CloseCode::GOING_AWAY, "the server stops")
+                    && outbox.phase() <= Phase::Open
+                {
                     outbox.transport.abort();
                 }
             }

@@ -116,7 +116,7 @@ impl<'a> Replies<'a> {
     /// The turn is over. If the connection `ends`, its Close is the last that was gathered.
     pub(crate) fn end(self, ends: bool) {
         if self.corked || !self.output.is_empty() {
-            // What the owner has gathered, to messages received before, goes first.
+            // What the owner has gathered outside goes first.
             turn::uncork();
             self.outbox.uncork(self.output, &[], (&[]).into(), ends);
         }

@@ -241,6 +241,10 @@ impl Session {
                 }
                 return Poll::Pending;
             }
+            if self.has_waiting_for(aim) {
+                // Writing has made room, and what was read before goes first.
+                continue;
+            }
             let read = match conn!(self, conn => conn.direct_buf()) {
                 Some(mut direct) => {
                     outbox.transport.poll_read_buf(cx, &mut direct).map_ok(Read::Direct)
@@ -368,7 +372,7 @@ impl Session {
         now: Timestamp,
     ) -> bool {
         let armed = self.armed;
-        if armed <= Tick::floor(now) {
+        if outbox.take_rung() || armed <= Tick::floor(now) {
             self.armed = Tick::NEVER;
         } else if armed != Tick::NEVER
             && conn!(self, conn => conn.state()) == State::Open
@@ -454,8 +458,6 @@ impl Session {
         error: Option<ConnectionError>,
     ) -> Poll<Option<B>> {
         outbox.end(phase);
-        // The peer is not to wait until the application drops what it holds.
-        outbox.transport.abort();
         let outcome = conn!(self, conn => conn.outcome());
         let slack = self.slack();
         let reason = mem::take(&mut slack.reason);

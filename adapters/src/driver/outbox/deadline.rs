@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wsforge_core::{CloseCode, Timestamp};
 
+use super::super::sync::atomic::Ordering;
 use super::{Outbox, Phase, TICK, Tick, lock};
 use crate::runtime::Transport;
 
@@ -16,6 +17,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
     pub(crate) fn ring(&self, now: Timestamp, born: Tick) -> Option<Tick> {
         let now = Tick::floor(now);
         let mut state = lock(&self.state);
+        // The timer knows one time for each connection: what the session wants, it has to say anew.
+        self.rung.store(true, Ordering::Release);
         if state.deadline <= now {
             match state.phase {
                 // The session answers that it was too slow, if it reacts at all.
@@ -40,7 +43,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
             self.put_close(&mut state, code, "the connection is too old", Phase::ClosedBySender);
         }
         let gone = state.phase.is_gone();
-        let next = state.deadline.min(now + AGE_LOOK);
+        let mut next = state.deadline.min(now + AGE_LOOK);
+        if let (Phase::Open, Some(max_age)) = (state.phase, self.endpoint.options.max_age) {
+            next = next.min(born + max_age);
+        }
         let owner = state.owner.take();
         self.settle(state);
         if gone {
@@ -48,5 +54,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         owner.into_iter().for_each(Waker::wake);
         (!gone).then_some(next)
+    }
+
+    /// How long after its handshake a connection is looked at for the first time, even if its owner never
+    /// comes. Should the owner want it at about the same time, that is one look for both.
+    pub(super) fn first_look(&self) -> Option<Duration> {
+        let options = &self.endpoint.options;
+        let age = options.max_age?.min(AGE_LOOK);
+        let silence = [options.protocol.ping_interval, options.protocol.idle_timeout];
+        silence.into_iter().flatten().chain([age]).min()
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Outbox<T: ?Sized = dyn Transport> {
     attention: AtomicBool,
     /// Whether messages of the last read still wait to be received: then what is sent is gathered.
     gathering: AtomicBool,
+    /// Whether the timer has looked at it since its session last asked to be looked at.
+    rung: AtomicBool,
     state: Mutex<State>,
     pub(crate) transport: T,
 }
@@ -159,6 +161,7 @@ impl<T: Transport> Outbox<T> {
             client,
             attention: AtomicBool::new(true),
             gathering: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
             state: Mutex::new(state),
             transport,
         }

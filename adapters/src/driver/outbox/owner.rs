@@ -8,7 +8,7 @@ use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
 
 use super::super::sync::atomic::Ordering;
-use super::{Outbox, Phase, State, Tick, lock};
+use super::{Outbox, Phase, State, TICK, Tick, lock};
 use crate::runtime::Transport;
 
 impl<T: Transport + ?Sized> Outbox<T> {
@@ -23,6 +23,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
         }
         self.settle_own(state);
+        if let Some(first) = self.first_look() {
+            self.arm(Tick::floor(self.endpoint.timer.now()) + first);
+        }
     }
 
     /// Says by when the handshake has to be done.
@@ -30,6 +33,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
+    }
+
+    /// Whether the session has to say anew when it wants to be looked at.
+    pub(crate) fn take_rung(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Acquire)
     }
 
     /// Looks at the session at `at`.
@@ -189,11 +197,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         !self.wants_attention()
     }
 
-    /// Nothing more is sent.
+    /// Nothing more is sent, and the transport ends: with the outbox, or soon if somebody keeps that.
     pub(crate) fn end(&self, phase: Phase) {
         let mut state = lock(&self.state);
         self.fail(&mut state, phase);
         self.settle_own(state);
+        // A system call that is rarely needed.
+        self.arm(Tick::floor(self.endpoint.timer.now()) + TICK);
     }
 }
 
