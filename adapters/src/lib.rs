@@ -7,6 +7,9 @@ pub use wsforge_core::{CloseCode, Kind, OwnedMessage as Message};
 mod answer;
 pub use answer::Answer;
 
+mod byte_stream;
+pub use byte_stream::ByteStream;
+
 mod close;
 pub use close::{CloseInfo, ConnectionError};
 

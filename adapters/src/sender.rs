@@ -108,12 +108,23 @@ pub(crate) fn push(
     message: &Message,
     room: Room<'_, '_>,
 ) -> Result<Pushed, Refusal> {
+    let (kind, body) = parts(message);
+    push_body(outbox, piece, kind, body, room)
+}
+
+/// As [`push`], without owning the message.
+pub(crate) fn push_body(
+    outbox: &Arc<Outbox>,
+    piece: Piece,
+    kind: Kind,
+    body: Body<'_>,
+    room: Room<'_, '_>,
+) -> Result<Pushed, Refusal> {
     if turn::has_plans() {
         turn::flush();
     }
     // What the owner has gathered goes first.
     turn::uncork();
-    let (kind, body) = parts(message);
     let pushed = outbox.push(piece, kind.into(), body, room)?;
     if pushed == Pushed::Gathered {
         turn::gathered(outbox);

@@ -19,7 +19,7 @@ use crate::driver::turn;
 use crate::error::{Closed, PingError, SendError};
 use crate::runtime::Task;
 use crate::sender::push;
-use crate::{CloseInfo, Message, MessageWriter, Receiver, Sender};
+use crate::{ByteStream, CloseInfo, Message, MessageWriter, Receiver, Sender};
 
 /// A WebSocket connection, a server's or a client's.
 ///
@@ -172,7 +172,7 @@ impl WebSocket {
     ///
     /// [`Closed`] if the connection is closing.
     pub async fn stream(&mut self, kind: wsforge_core::Kind) -> Result<MessageWriter<'_>, Closed> {
-        MessageWriter::begin(self, kind).await
+        MessageWriter::begin(self, kind)
     }
 
     /// A way to send from elsewhere.
@@ -181,8 +181,17 @@ impl WebSocket {
     }
 
     /// Splits it into two parts for two tasks. The receiver is the one who has to be polled.
+    ///
+    /// A task that passes on what it receives to another peer does not poll its receiver while it waits for
+    /// that one, and so keeps what was sent the other way from leaving. Such a proxy needs both sockets whole
+    /// in one task, where it can poll them in turns as a [`Stream`] and a [`Sink`].
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
+    }
+
+    /// Makes a stream of bytes of it, for tunnels.
+    pub fn into_io(self) -> ByteStream {
+        ByteStream::new(self)
     }
 
     /// How the connection ended, once it has.
@@ -210,7 +219,14 @@ impl WebSocket {
         &self.outbox
     }
 
-    fn poll_each<R: Receive>(
+    /// Whether receiving would give something, be it the end.
+    pub(crate) fn has_news(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.has_waiting() || session.info().is_some())
+    }
+
+    pub(crate) fn poll_each<R: Receive>(
         &mut self,
         cx: &mut Context<'_>,
         aim: Aim,
@@ -238,7 +254,10 @@ impl WebSocket {
                         self.outbox.write_through(cx);
                     }
                 }
-                Err(Refusal::Full) => ready!(self.poll_room(cx, sent.as_bytes().len())),
+                Err(Refusal::Full) => {
+                    let len = sent.as_bytes().len();
+                    ready!(self.poll_room(cx, piece, len));
+                }
                 Err(_) => {
                     return Poll::Ready(
                         message.take().map_or(Ok(()), |m| Err(SendError::Closed(m))),
@@ -267,9 +286,9 @@ impl WebSocket {
         gathered
     }
 
-    /// Waits until there is room to send so many bytes, or the connection is over.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<()> {
-        self.poll_each(cx, Aim::Room(len), &mut Nothing).map(|_| ())
+    /// Waits until there is room for `len` bytes, or the connection is over.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, piece: Piece, len: usize) -> Poll<()> {
+        self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -410,8 +429,8 @@ impl Sink<Message> for WebSocket {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         let this = self.get_mut();
-        while !this.outbox.has_room(0) {
-            ready!(this.poll_room(cx, 0));
+        while !this.outbox.has_room(Piece::Fed, 0) {
+            ready!(this.poll_room(cx, Piece::Fed, 0));
         }
         Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
     }

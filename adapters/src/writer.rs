@@ -24,19 +24,10 @@ pub struct MessageWriter<'a> {
 }
 
 impl<'a> MessageWriter<'a> {
-    pub(crate) async fn begin(socket: &'a mut WebSocket, kind: Kind) -> Result<Self, Closed> {
+    pub(crate) fn begin(socket: &'a mut WebSocket, kind: Kind) -> Result<Self, Closed> {
         turn::flush();
-        poll_fn(|cx| {
-            loop {
-                match socket.outbox().begin_stream() {
-                    Ok(()) => return Poll::Ready(Ok(())),
-                    Err(Refusal::Closed) => return Poll::Ready(Err(Closed)),
-                    // A writer borrows the socket, so nobody else can have begun one.
-                    Err(_) => ready!(socket.poll_room(cx, 0)),
-                }
-            }
-        })
-        .await?;
+        // A writer borrows the socket, so nobody else is sending one.
+        socket.outbox().begin_stream().map_err(|_| Closed)?;
         Ok(Self { socket, opcode: kind.into(), finished: false })
     }
 
@@ -70,21 +61,19 @@ impl<'a> MessageWriter<'a> {
         piece: &Bytes,
         last: bool,
     ) -> Poll<Result<(), Closed>> {
+        let fragment = Piece::Fragment { last };
         loop {
             let body = piece.clone().into();
-            match self.socket.outbox().push(
-                Piece::Fragment { last },
-                self.opcode,
-                body,
-                Room::Needed,
-            ) {
+            match self.socket.outbox().push(fragment, self.opcode, body, Room::Needed) {
                 Ok(_) => {
                     self.opcode = Opcode::Continuation;
                     self.finished = last;
                     self.socket.outbox().write_through(cx);
                     return Poll::Ready(Ok(()));
                 }
-                Err(Refusal::Full) => ready!(self.socket.poll_room(cx, piece.len())),
+                Err(Refusal::Full) => {
+                    ready!(self.socket.poll_room(cx, fragment, piece.len()));
+                }
                 Err(_) => return Poll::Ready(Err(Closed)),
             }
         }

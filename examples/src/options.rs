@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -26,6 +27,20 @@ impl Options {
     /// Where to listen: on this machine only, as this is an example.
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// The same as options of `wsforge`.
+    pub fn of_sockets(&self) -> wsforge::Options {
+        let mut options = wsforge::Options::default();
+        options.handshake_timeout = Duration::from_secs(self.handshake_timeout);
+        options.write_timeout = Duration::from_secs(self.write_timeout);
+        options.protocol.idle_timeout = Some(Duration::from_secs(self.idle_timeout));
+        options.protocol.max_frame_len = self.max_message;
+        options.protocol.max_message_len = self.max_message;
+        // Who sends a message that is just too long gets to read that.
+        let linger = &mut options.protocol.max_linger_len;
+        *linger = (*linger).max(2 * self.max_message);
+        options
     }
 
     /// Says where the server can be reached.

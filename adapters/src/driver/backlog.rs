@@ -18,6 +18,8 @@ pub(crate) struct Backlog {
     /// Data that waits for the end of somebody's fragmented message.
     held: VecDeque<Run>,
     held_bytes: usize,
+    /// How much of it the peer has made us send, by its messages and pings.
+    owed: usize,
     /// Tasks that wait for room.
     waiting: Vec<Waker>,
     /// The transport has taken everything, but keeps some of it.
@@ -55,6 +57,26 @@ impl Backlog {
     /// The frames that wait and that could still be dropped.
     pub(crate) fn frames(&self) -> usize {
         self.queue.frames() + self.held.len()
+    }
+
+    /// The bytes that wait because of what the peer has sent, or fewer.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.min(self.len())
+    }
+
+    /// So many more of the bytes that wait are owed.
+    pub(crate) fn owe(&mut self, bytes: usize) {
+        self.owed = self.owed() + bytes;
+    }
+
+    /// The bytes that wait for the end of somebody's message.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The frames that do.
+    pub(crate) fn held_frames(&self) -> usize {
+        self.held.len()
     }
 
     /// Whether nothing waits, and nobody.
@@ -159,6 +181,12 @@ impl Backlog {
         for run in mem::take(&mut self.held) {
             self.push_run(run, false);
         }
+    }
+
+    /// Takes out what is held: the message that it waits for never ends.
+    pub(crate) fn take_held(&mut self) -> impl Sized + use<> {
+        self.held_bytes = 0;
+        mem::take(&mut self.held)
     }
 
     /// Takes out all but the front.

@@ -94,7 +94,7 @@ impl<'a> Replies<'a> {
     fn send_slowly(&mut self, kind: Kind, body: Body<'_>) -> Result<(), SendError> {
         self.uncork();
         self.slow = true;
-        match self.outbox.push(Piece::Message, kind.into(), body, Room::Any) {
+        match self.outbox.push(Piece::Message, kind.into(), body, Room::Owed) {
             Ok(_) => Ok(()),
             Err(_) => {
                 self.open = false;

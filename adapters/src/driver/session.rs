@@ -12,7 +12,7 @@ use wsforge_core::{
 };
 
 use super::entropy::Keys;
-use super::outbox::{Outbox, Phase};
+use super::outbox::{Outbox, Phase, Piece};
 use super::replies::Replies;
 use super::scratch::Scratch;
 use super::slack::{Kept, Slack};
@@ -78,8 +78,8 @@ pub(crate) enum Aim {
     Empty,
     /// To hand on what is received as it comes.
     Pieces,
-    /// To get room for a message of so many bytes that is to be sent; what is received meanwhile is kept.
-    Room(usize),
+    /// To get room for so many bytes that are to be sent; what is received meanwhile is kept.
+    Room(Piece, usize),
     /// To hand on whole messages.
     Whole,
 }
@@ -115,9 +115,6 @@ impl Session {
         aim: Aim,
         receiver: &mut R,
     ) -> Poll<Option<R::Break>> {
-        if self.info().is_some() {
-            return Poll::Ready(None);
-        }
         turn::uncork();
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
@@ -177,9 +174,15 @@ impl Session {
         self.come_back(now);
         for _ in 0..READS_PER_POLL {
             let mut blocked = false;
+            if !aim.keeps()
+                && let Some(slack) = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())
+                && let Some(mut parting) = slack.parting.take()
+            {
+                outbox.uncork(&mut parting, &[], (&[]).into(), true);
+            }
             if self.has_waiting_for(aim)
                 && !(aim.keeps() && is_full(&self.slack, outbox))
-                && (aim.keeps() || has_room(outbox))
+                && owes_little(outbox)
             {
                 if let ControlFlow::Break(found) =
                     self.hand_on_waiting(outbox, output, aim, now, receiver)
@@ -187,6 +190,9 @@ impl Session {
                     return Poll::Ready(Some(found));
                 }
                 continue;
+            }
+            if self.info().is_some() {
+                return Poll::Ready(None);
             }
             if outbox.wants_attention() {
                 let flushed = outbox.poll_flush(cx);
@@ -201,8 +207,8 @@ impl Session {
                     Poll::Pending => blocked = true,
                 }
                 // By the rule by which the message is taken: else they would take turns for ever.
-                if let Aim::Room(len) = aim
-                    && outbox.has_room(len)
+                if let Aim::Room(piece, len) = aim
+                    && outbox.has_room(piece, len)
                 {
                     return Poll::Ready(None);
                 }
@@ -211,8 +217,11 @@ impl Session {
             }
             match conn!(self, conn => conn.wants_shutdown()) {
                 None => {}
-                // Everything that was to be written is.
-                Some(Shutdown::Both) if !blocked => return self.finish(outbox, None),
+                // It has closed, and there is nothing more to read; but something to write.
+                Some(_) if self.is_parting() && !blocked => continue,
+                Some(_) if self.is_parting() => return Poll::Pending,
+                Some(Shutdown::Both) if blocked => return Poll::Pending,
+                Some(Shutdown::Both) => return self.finish(outbox, None),
                 Some(Shutdown::Write) if !blocked && !self.slack().half_closed => {
                     match outbox.transport.poll_shutdown(cx) {
                         Poll::Ready(_) => self.slack().half_closed = true,
@@ -221,13 +230,9 @@ impl Session {
                 }
                 Some(_) => {}
             }
-            let stops = blocked
-                && match aim {
-                    // A peer that does not read is not read from: what it makes us owe is bounded.
-                    Aim::Pieces | Aim::Whole => !has_room(outbox),
-                    Aim::Empty | Aim::Room(_) => is_full(&self.slack, outbox),
-                };
-            if stops {
+            // A peer that does not read is not read from: what it makes us owe is bounded. But one that
+            // is sent much of our own accord may be sending as well, and wait for us to read.
+            if blocked && (!owes_little(outbox) || aim.keeps() && is_full(&self.slack, outbox)) {
                 // While we do not read, its pongs cannot arrive.
                 conn!(self, conn => conn.pause(now));
                 self.away = Tick::floor(now);
@@ -459,10 +464,15 @@ impl Session {
         Poll::Ready(None)
     }
 
+    /// Whether the peer has closed, and has answers to come before ours to that.
+    fn is_parting(&self) -> bool {
+        self.slack.as_ref().is_some_and(|slack| slack.parting.is_some())
+    }
+
     fn has_waiting_for(&self, aim: Aim) -> bool {
         match aim {
             Aim::Pieces | Aim::Whole => self.has_waiting(),
-            Aim::Empty | Aim::Room(_) => {
+            Aim::Empty | Aim::Room(..) => {
                 self.slack.as_ref().is_some_and(|slack| slack.at < slack.parked.len())
             }
         }
@@ -474,7 +484,7 @@ impl Session {
         output: &'a mut Output,
         last: bool,
     ) -> Replies<'a> {
-        let open = conn!(self, conn => conn.state()) == State::Open;
+        let open = conn!(self, conn => conn.state()) == State::Open || self.is_parting();
         Replies::new(outbox, output, open, last)
     }
 
@@ -485,7 +495,7 @@ impl Session {
 
 impl Aim {
     fn keeps(self) -> bool {
-        matches!(self, Self::Empty | Self::Room(_))
+        matches!(self, Self::Empty | Self::Room(..))
     }
 
     /// Hands on a message, or keeps it.
@@ -519,7 +529,7 @@ impl Aim {
                     return receiver.message(message, replies);
                 }
             }
-            Self::Empty | Self::Room(_) => {
+            Self::Empty | Self::Room(..) => {
                 slack.get_or_insert_with(Slack::spare).keep_chunk(chunk);
             }
         }
@@ -545,15 +555,19 @@ fn decode<Side: Role, R: Receive>(
     let high_water = outbox.endpoint.config.high_water;
     let mut flow = ControlFlow::Continue(());
     let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
-    while replies.output.len() <= high_water && !(replies.is_slow() && !has_room(outbox)) {
+    while replies.output.len() <= high_water && (owes_little(outbox) || !replies.is_slow()) {
         let Some(event) = conn.next_event(input, replies.output) else { break };
         replies.last = input.is_empty();
         match event {
             Event::Message(message) => flow = aim.hand_on(message, slack, &mut replies, receiver),
             Event::Chunk(chunk) => flow = aim.hand_on_chunk(chunk, slack, &mut replies, receiver),
-            Event::Close(Some(close)) => {
-                slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
+            Event::Close(close) => {
+                if let Some(close) = close {
+                    slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
+                }
+                part(slack, aim, replies.output);
             }
+            Event::Fail(_) => part(slack, aim, replies.output),
             _ => {}
         }
         if flow.is_break() || aim.keeps() && is_full(slack, outbox) {
@@ -564,13 +578,21 @@ fn decode<Side: Role, R: Receive>(
     flow
 }
 
+/// Keeps the answer to a peer that has closed until what is being sent, or kept, has had its turn.
+fn part(slack: &mut Option<Box<Slack>>, aim: Aim, output: &mut Output) {
+    let kept = slack.as_ref().is_some_and(|slack| !slack.inbox.is_empty());
+    if !output.is_empty() && (matches!(aim, Aim::Room(..)) || aim.keeps() && kept) {
+        slack.get_or_insert_with(Slack::spare).parting = Some(output.take_unsent());
+    }
+}
+
 /// Whether no more may be kept for a receiver that is sending.
 fn is_full(slack: &Option<Box<Slack>>, outbox: &Outbox) -> bool {
     let kept = slack.as_ref().map_or(0, |slack| slack.inbox_bytes);
     kept >= outbox.endpoint.options.inbox_bytes
 }
 
-/// Whether little enough waits that there may be more.
-fn has_room(outbox: &Outbox) -> bool {
-    !outbox.wants_attention() || outbox.pending() <= outbox.endpoint.config.high_water
+/// Whether little enough waits because of what the peer has sent that there may be more.
+fn owes_little(outbox: &Outbox) -> bool {
+    !outbox.wants_attention() || outbox.owed() <= outbox.endpoint.config.high_water
 }

@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
 
-use wsforge_core::{Chunk, Kind, Message, Payload};
+use wsforge_core::{Chunk, Kind, Message, Output, Payload};
 
 use crate::CloseInfo;
 
@@ -17,6 +17,9 @@ pub(crate) struct Slack {
     pub(crate) inbox_bytes: usize,
     /// The message that is being put together from chunks, for a receiver of whole ones.
     pub(crate) partial: Vec<u8>,
+    /// The answer to the peer's Close, which came while something was being sent or kept: who closes
+    /// behind what it has sent gets the answers to that first.
+    pub(crate) parting: Option<Output>,
     /// What the peer's Close said.
     pub(crate) reason: String,
     pub(crate) half_closed: bool,
@@ -97,6 +100,7 @@ impl Slack {
     fn is_idle(&self) -> bool {
         !self.has_waiting()
             && self.partial.is_empty()
+            && self.parting.is_none()
             && self.reason.is_empty()
             && !self.half_closed
             && self.info.is_none()

@@ -21,7 +21,9 @@ use tokio::runtime::Handle;
 use super::{BoxFuture, Listener, Runtime, Task, Transport};
 use crate::driver::endpoint::Endpoint;
 use crate::driver::timer::Timer;
-use crate::{AcceptError, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket};
+use crate::{
+    AcceptError, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve, WebSocket,
+};
 
 /// Waits for a peer's request, with default [`Options`]; answer it with what that gives.
 ///
@@ -353,5 +355,35 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Io<T> {
 
     fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Self::poll_read(self.get_mut(), cx, buf.initialize_unfilled()))?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(self.get_mut(), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_close(cx)
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use examples::{ConnectError, Connected, connect};
+use examples::{ConnectError, Connected, Request, connect};
 use wsforge_core::{CloseCode, Config, Event, Input, Kind, Message, Outcome, Output, Shutdown};
 
 /// Sends each line of its input as a text message and prints the messages that arrive.
@@ -21,32 +21,18 @@ use wsforge_core::{CloseCode, Config, Event, Input, Kind, Message, Outcome, Outp
 /// 3 no connection, 4 the server refused the handshake.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The server's URL, such as ws://127.0.0.1:9001/
-    url: String,
-    /// A header for the handshake, as 'Name: value'; may be repeated.
-    #[arg(long = "header", value_name = "HEADER", value_parser = header)]
-    headers: Vec<(String, String)>,
-    /// A subprotocol to offer; may be repeated, the best first.
-    #[arg(long = "subprotocol", value_name = "NAME")]
-    subprotocols: Vec<String>,
-    /// Seconds that the server has to answer the handshake.
-    #[arg(long, default_value_t = 10)]
-    timeout: u64,
-}
-
-fn header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("a header is 'Name: value'")?;
-    Ok((name.trim().into(), value.trim().into()))
+    #[command(flatten)]
+    request: Request,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let Arguments { request } = Arguments::parse();
     let headers: Vec<(&str, &[u8])> =
-        arguments.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
-    let subprotocols: Vec<&str> = arguments.subprotocols.iter().map(|name| &**name).collect();
-    let timeout = Duration::from_secs(arguments.timeout);
+        request.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
+    let subprotocols: Vec<&str> = request.subprotocols.iter().map(|name| &**name).collect();
     let config = Config::default();
-    let connected = match connect(&arguments.url, &subprotocols, &headers, timeout, config) {
+    let connected = match connect(&request.url, &subprotocols, &headers, request.timeout(), config)
+    {
         Ok(connected) => connected,
         Err(error) => {
             eprintln!("{error}");

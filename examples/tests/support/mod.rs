@@ -1,6 +1,6 @@
 //! What the tests of the programs share: processes that cannot outlive them, and the other ends of
 //! their sockets.
-#![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "no test uses all of it")]
 
 #[path = "../../../core/tests/support/mod.rs"]
 mod wire;
@@ -8,6 +8,7 @@ mod wire;
 mod peer;
 mod process;
 mod server;
+mod upstream;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use wsforge_core::frame::Opcode;
 pub use peer::Peer;
 pub use process::{Finished, Process};
 pub use server::Server;
+pub use upstream::{accept, listen};
 pub use wire::http;
 pub use wire::{masked, masked_close, plain};
 

@@ -124,6 +124,8 @@ pub(crate) enum Room<'a, 'cx> {
     Awaited(&'a mut Context<'cx>),
     /// Not if too much waits.
     Needed,
+    /// It is, and the peer is not read from while too much of this kind waits.
+    Owed,
 }
 
 /// What became of a frame that was taken.
@@ -186,7 +188,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open {
             return Err(Refusal::Closed);
         }
-        if !matches!(room, Room::Any) && !self.has_room_for(&state, body.len()) {
+        let (owed, before) = (matches!(room, Room::Owed), self.waiting(&state));
+        if !matches!(room, Room::Any | Room::Owed) && !self.has_room_for(&state, piece, body.len())
+        {
             if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
                 backlog.wait(cx);
             }
@@ -206,6 +210,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
             self.write(&mut state, &mut Output::new(), &head[..head_len], body);
         } else {
             self.queue(&mut state, &header, body, class, held, gathered);
+        }
+        if owed {
+            self.owe(&mut state, before);
         }
         if piece == (Piece::Fragment { last: true }) {
             state.streaming = false;
@@ -270,8 +277,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase != Phase::Open {
             return false;
         }
-        self.put_close(&mut state, code, reason, Phase::ClosedBySender);
+        let dropped = self.put_close(&mut state, code, reason, Phase::ClosedBySender);
         self.settle(state);
+        drop(dropped);
         true
     }
 
@@ -301,15 +309,31 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.wants_attention() && self.phase() != Phase::Open
     }
 
-    /// Whether a message of `len` bytes would be taken or refused now, without waiting.
-    pub(crate) fn has_room(&self, len: usize) -> bool {
+    /// Whether `len` bytes would be taken now, or never.
+    pub(crate) fn has_room(&self, piece: Piece, len: usize) -> bool {
         let state = lock(&self.state);
-        state.phase != Phase::Open || self.has_room_for(&state, len)
+        state.phase != Phase::Open || self.has_room_for(&state, piece, len)
     }
 
     /// How many bytes wait.
     pub(crate) fn pending(&self) -> usize {
-        lock(&self.state).backlog.as_ref().map_or(0, |backlog| backlog.len())
+        self.waiting(&lock(&self.state))
+    }
+
+    /// How many of them wait because of what the peer has sent.
+    pub(crate) fn owed(&self) -> usize {
+        lock(&self.state).backlog.as_ref().map_or(0, |backlog| backlog.owed())
+    }
+
+    fn waiting(&self, state: &State) -> usize {
+        state.backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// What more waits than `before` is owed to the peer.
+    fn owe(&self, state: &mut State, before: usize) {
+        if let Some(backlog) = &mut state.backlog {
+            backlog.owe(backlog.len().saturating_sub(before));
+        }
     }
 
     /// The header of a frame to this peer.
@@ -319,33 +343,47 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Header { fin, rsv1: false, opcode, mask, len: len as u64 }
     }
 
-    fn has_room_for(&self, state: &State, len: usize) -> bool {
+    fn has_room_for(&self, state: &State, piece: Piece, len: usize) -> bool {
         let Some(backlog) = &state.backlog else { return true };
-        backlog.is_empty()
-            || backlog.len().saturating_add(len) <= self.endpoint.config.high_water
-                && backlog.frames() < self.endpoint.options.mailbox.max_frames
+        let (mut bytes, mut frames) = (backlog.len(), backlog.frames());
+        if matches!(piece, Piece::Fragment { .. }) {
+            // What is held waits for these fragments, so they must not wait for it.
+            bytes -= backlog.held_bytes();
+            frames -= backlog.held_frames();
+        }
+        bytes == 0
+            || bytes.saturating_add(len) <= self.endpoint.config.high_water
+                && frames < self.endpoint.options.mailbox.max_frames
     }
 
     /// Drops what waits but for what has been begun, and closes.
     fn evict(&self, state: &mut State) -> impl Sized + use<T> {
         let dropped = state.backlog.as_mut().map(|backlog| backlog.clear());
         let code = CloseCode::TRY_AGAIN_LATER;
-        self.put_close(state, code, "too much waits to be read", Phase::Evicted);
-        dropped
+        (dropped, self.put_close(state, code, "too much waits to be read", Phase::Evicted))
     }
 
-    fn put_close(&self, state: &mut State, code: CloseCode, reason: &str, phase: Phase) {
+    /// Gives what is to be dropped when the lock is not held.
+    fn put_close(
+        &self,
+        state: &mut State,
+        code: CloseCode,
+        reason: &str,
+        phase: Phase,
+    ) -> impl Sized + use<T> {
         let reason = &reason[..reason.floor_char_boundary(123)];
         let body = [&code.get().to_be_bytes(), reason.as_bytes()].concat();
         let header = self.header(Opcode::Close, true, body.len());
         // A control frame may stand inside a fragmented message, which will never end then.
         state.streaming = false;
+        let held = state.backlog.as_mut().map(|backlog| backlog.take_held());
         self.queue(state, &header, body.as_slice().into(), Class::Control, false, false);
         if !state.phase.is_gone() {
             state.phase = phase;
             state.deadline = self.cut_at();
             state.wakes = true;
         }
+        held
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.

@@ -70,9 +70,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
     /// nothing follows.
     pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool) {
-        let mut dropped = (None, None);
+        let mut dropped = (None, None, None);
         let mut state = lock(&self.state);
         let corked = mem::take(&mut state.corked);
+        let before = self.waiting(&state);
         // A Close is out, and the session does not know: what it has may be data, or another Close.
         let late = matches!(state.phase, Phase::ClosedBySender | Phase::Evicted);
         if state.phase.is_gone() || late && !corked {
@@ -101,12 +102,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
             self.write_unless_corked(&mut state);
         }
+        self.owe(&mut state, before);
         if !output.is_empty() {
             output.advance(output.len());
         }
         if ends && matches!(state.phase, Phase::Opening | Phase::Open) {
             state.phase = Phase::Closing;
             state.streaming = false;
+            dropped.2 = state.backlog.as_mut().map(|backlog| backlog.take_held());
             state.deadline = self.cut_at();
         }
         self.settle(state);

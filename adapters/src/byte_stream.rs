@@ -1,0 +1,227 @@
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use bytes::Bytes;
+use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
+
+use crate::driver::outbox::{Piece, Refusal, Room};
+use crate::driver::replies::Replies;
+use crate::driver::session::{Aim, Nothing, Receive};
+use crate::driver::turn;
+use crate::sender::push_body;
+use crate::{CloseInfo, Sender, WebSocket};
+
+/// A [`WebSocket`] as a stream of bytes, for tunnels: what is written leaves in binary messages, and what
+/// is read are the bytes of the messages that arrive, of either kind, without their boundaries.
+///
+/// With the feature `tokio` it is an `AsyncRead` and `AsyncWrite` of tokio. The two halves may be used by
+/// two tasks. Like the `WebSocket` itself it makes progress only while one of them is polled: keep reading,
+/// or pings stay unanswered.
+///
+/// A WebSocket has no half-closed state that lasts. Closing the writing side sends a Close with 1000: what
+/// the peer sends before it has read that still arrives, and it cannot send more. Within
+/// [`Config::close_timeout`](crate::proto::Config::close_timeout) all is over, so let the two ends of a
+/// tunnel agree on who has said everything. A Close of the peer, whatever its code, is the end of what is
+/// read; an end without one is [`ErrorKind::UnexpectedEof`].
+///
+/// With [`Delivery::Chunks`](crate::proto::Delivery::Chunks) the bytes of a long message are read as they
+/// come, and none of it is kept.
+pub struct ByteStream {
+    socket: WebSocket,
+    sender: Sender,
+    /// What is left of what was received last.
+    rest: Bytes,
+    tasks: Arc<Tasks>,
+    waker: Waker,
+}
+
+/// The most that is sent as one message. Whoever receives it may have limits, and waits for its end.
+const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+impl ByteStream {
+    pub(crate) fn new(socket: WebSocket) -> Self {
+        let tasks = Arc::new(Tasks::default());
+        let (sender, waker) = (socket.sender(), tasks.clone().into());
+        Self { socket, sender, rest: Bytes::new(), tasks, waker }
+    }
+
+    /// Reads some bytes; 0 at the peer's Close.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnexpectedEof`] if the connection has ended without a Close.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.rest.is_empty() || buf.is_empty() {
+            let len = self.rest.len().min(buf.len());
+            buf[..len].copy_from_slice(&self.rest.split_to(len));
+            return Poll::Ready(Ok(len));
+        }
+        self.tasks.wait(Half::Read, cx);
+        let Self { socket, rest, waker, .. } = self;
+        let polled =
+            socket.poll_each(&mut Context::from_waker(waker), Aim::Pieces, &mut Fill { buf, rest });
+        match ready!(polled) {
+            Some(len) => Poll::Ready(Ok(len)),
+            None => {
+                // Who waits for room does so in vain.
+                self.tasks.wake_half(Half::Write);
+                Poll::Ready(self.end().map(|()| 0))
+            }
+        }
+    }
+
+    /// Sends some of `bytes` as a message. It waits as long as too much waits for the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BrokenPipe`] if the connection is closing.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = &bytes[..bytes.len().min(MAX_MESSAGE_LEN)];
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.tasks.wait(Half::Write, cx);
+        loop {
+            let body = Body::Copy(bytes);
+            let outbox = self.socket.outbox();
+            match push_body(outbox, Piece::Message, Kind::Binary, body, Room::Needed) {
+                Ok(_) => {
+                    outbox.write_through(&mut Context::from_waker(&self.waker));
+                    return Poll::Ready(Ok(bytes.len()));
+                }
+                Err(Refusal::Full) => ready!(self.work(Aim::Room(Piece::Message, bytes.len()))),
+                Err(_) => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    /// Waits until all that was written has left.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BrokenPipe`] if the connection ended before.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tasks.wait(Half::Write, cx);
+        turn::flush();
+        self.socket.outbox().flush_now();
+        while self.socket.outbox().pending() > 0 {
+            ready!(self.work(Aim::Empty));
+        }
+        let gone = self.socket.outbox().phase().is_gone();
+        // After a closing handshake everything has.
+        let clean = self.socket.close_info().is_some_and(|info| info.clean);
+        Poll::Ready(if gone && !clean { Err(ErrorKind::BrokenPipe.into()) } else { Ok(()) })
+    }
+
+    /// Sends a Close with 1000 behind all that was written, and waits until it has left. Read on to the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BrokenPipe`] if the connection ended before.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.close(CloseCode::NORMAL, "");
+        self.poll_flush(cx)
+    }
+
+    /// How the connection ended, once it has.
+    pub fn close_info(&self) -> Option<&CloseInfo> {
+        self.socket.close_info()
+    }
+
+    /// Drives the connection for the half that writes.
+    fn work(&mut self, aim: Aim) -> Poll<()> {
+        let Self { socket, waker, .. } = self;
+        let cx = &mut Context::from_waker(waker);
+        let polled = socket.poll_each(cx, aim, &mut Nothing);
+        if socket.has_news() {
+            self.tasks.wake_half(Half::Read);
+        }
+        polled.map(|_| ())
+    }
+
+    /// Whether the end is a proper one.
+    fn end(&self) -> io::Result<()> {
+        match self.socket.close_info() {
+            Some(info) if info.clean => Ok(()),
+            Some(CloseInfo { error: Some(error), .. }) => {
+                Err(io::Error::new(ErrorKind::UnexpectedEof, error.to_string()))
+            }
+            _ => Err(ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl fmt::Debug for ByteStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Fills a buffer, and keeps the rest.
+struct Fill<'a> {
+    buf: &'a mut [u8],
+    rest: &'a mut Bytes,
+}
+
+impl Fill<'_> {
+    fn take(&mut self, bytes: &[u8]) -> ControlFlow<usize> {
+        if bytes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let (now, later) = bytes.split_at(bytes.len().min(self.buf.len()));
+        self.buf[..now.len()].copy_from_slice(now);
+        *self.rest = Bytes::copy_from_slice(later);
+        ControlFlow::Break(now.len())
+    }
+}
+
+impl Receive for Fill<'_> {
+    type Break = usize;
+
+    fn message(&mut self, message: Message<'_>, _: &mut Replies<'_>) -> ControlFlow<usize> {
+        self.take(message.as_bytes())
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<usize> {
+        self.take(chunk.payload)
+    }
+}
+
+/// The tasks of the two halves. A connection knows only one to wake: it wakes both.
+#[derive(Debug, Default)]
+struct Tasks(Mutex<[Option<Waker>; 2]>);
+
+#[derive(Clone, Copy, Debug)]
+enum Half {
+    Read,
+    Write,
+}
+
+impl Tasks {
+    fn wait(&self, half: Half, cx: &Context<'_>) {
+        let slot = &mut self.lock()[half as usize];
+        match slot {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *slot = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake_half(&self, half: Half) {
+        let waker = self.lock()[half as usize].take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Option<Waker>; 2]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Tasks {
+    fn wake(self: Arc<Self>) {
+        self.wake_half(Half::Read);
+        self.wake_half(Half::Write);
+    }
+}
