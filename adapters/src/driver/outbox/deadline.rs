@@ -37,20 +37,33 @@ impl<T: Transport + ?Sized> Outbox<T> {
                 _ => self.fail(&mut state, Phase::TimedOut),
             }
         }
+        // An owner that was woken to write and has not come is busy with something else. Others who send
+        // are not to wait for it.
+        let away = state.phase == Phase::Open && state.owner.is_none();
+        if away {
+            self.write_unless_corked(&mut state);
+        }
+        let unsent = state.backlog.as_deref().is_some_and(Backlog::is_unsent);
         let age = now.timestamp().since(born.timestamp());
+        let mut dropped = None;
         if state.phase == Phase::Open
             && self.endpoint.options.max_age.is_some_and(|max_age| age >= max_age)
         {
             let code = CloseCode::GOING_AWAY;
-            self.put_close(&mut state, code, "the connection is too old", Phase::ClosedBySender);
+            let reason = "the connection is too old";
+            dropped = Some(self.put_close(&mut state, code, reason, Phase::ClosedBySender));
         }
         let gone = state.phase.is_gone();
         let mut next = state.deadline.min(now + AGE_LOOK);
         if let (Phase::Open, Some(max_age)) = (state.phase, self.endpoint.options.max_age) {
             next = next.min(born + max_age);
         }
+        if away && unsent {
+            next = now + TICK;
+        }
         let owner = state.owner.take();
         self.settle(state);
+        drop(dropped);
         if gone {
             self.transport.abort();
         }
@@ -100,11 +113,31 @@ mod tests {
         outbox.sleep(&count.context());
         pipe.room(1);
         push(&outbox, 9);
-        assert_eq!((count.get(), ring(&outbox, 9)), (1, Some(10)));
+        assert_eq!(count.get(), 1);
         outbox.sleep(&count.context());
-        assert_eq!((ring(&outbox, 10), count.get()), (None, 2));
+        assert_eq!(ring(&outbox, 9), Some(10));
+        assert_eq!(count.get(), 2);
+        outbox.sleep(&count.context());
+        assert_eq!((ring(&outbox, 10), count.get()), (None, 3));
         assert!(pipe.is_aborted());
         assert_eq!((outbox.phase(), outbox.pending()), (Phase::Stalled, 0));
+    }
+
+    #[test]
+    fn what_waits_is_written_for_an_owner_that_does_not_come() {
+        let (outbox, pipe) = opened(options());
+        pipe.room(1);
+        push(&outbox, 9);
+        push(&outbox, 9);
+        for _ in 0..3 {
+            pipe.room(1);
+            let now = Timestamp::from_millis(1000);
+            assert_eq!(outbox.ring(now, Tick::floor(now)), Some(Tick::floor(now) + TICK));
+        }
+        assert_eq!(pipe.written().len(), 4);
+        pipe.room(usize::MAX);
+        assert!(ring(&outbox, 2).is_some());
+        assert_eq!((frames(&pipe.written()).len(), outbox.pending()), (2, 0));
     }
 
     #[test]

@@ -414,7 +414,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
     fn settle_own(&self, mut state: MutexGuard<'_, State>) {
         let (gone, open) = (state.phase.is_gone(), state.phase == Phase::Open);
-        let (mut idle, mut senders) = (None, Vec::new());
+        let (mut idle, mut senders, mut at) = (None, Vec::new(), state.deadline);
         if let Some(backlog) = &mut state.backlog {
             if !open || backlog.len() <= self.endpoint.config.high_water / 2 {
                 senders = backlog.take_waiting();
@@ -422,7 +422,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
             let (blocked, is_idle) = (backlog.is_unsent(), backlog.is_idle());
             // What the owner has in hand is not seen here, and comes back.
             if open && !blocked && !state.corked {
-                state.deadline = Tick::NEVER;
+                (state.deadline, at) = (Tick::NEVER, Tick::NEVER);
+            } else if open && at != Tick::NEVER {
+                // Soon, to see whether its owner has come.
+                at = at.min(Tick::floor(self.endpoint.timer.now()) + TICK);
             }
             if gone || is_idle && !state.corked {
                 idle = state.backlog.take();
@@ -430,10 +433,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         let attention = state.backlog.is_some() || state.streaming || state.phase != Phase::Open;
         self.attention.store(attention, Ordering::Release);
-        let deadline = state.deadline;
         drop(state);
-        if deadline != Tick::NEVER {
-            self.endpoint.timer.arm(self.key, deadline);
+        if at != Tick::NEVER {
+            self.endpoint.timer.arm(self.key, at);
         }
         senders.into_iter().for_each(Waker::wake);
         if let Some(idle) = idle {
