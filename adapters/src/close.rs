@@ -56,7 +56,7 @@ impl CloseInfo {
                     ProtocolError::UnexpectedEof => Initiator::Peer,
                     _ => Initiator::Local,
                 };
-                let error = error.or(Some(failure.into()));
+                let error = error.or_else(|| Some(failure.into()));
                 Self { code: outcome.code(), reason, initiator, clean: false, error }
             }
             None => {

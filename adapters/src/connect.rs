@@ -35,7 +35,7 @@ pub struct Connect {
     timeout: Duration,
     options: Options,
     runtime: Arc<dyn Runtime>,
-    timer: fn() -> Arc<Timer>,
+    timer: Option<fn() -> Arc<Timer>>,
 }
 
 /// What a server answered that opened a connection.
@@ -49,7 +49,22 @@ pub struct Response {
 }
 
 impl Connect {
-    pub(crate) fn new(url: String, runtime: Arc<dyn Runtime>, timer: fn() -> Arc<Timer>) -> Self {
+    /// A connection on any runtime, with a timer of its own.
+    pub fn on(runtime: Arc<dyn Runtime>, url: impl Into<String>) -> Self {
+        Self::new(runtime, url.into(), None)
+    }
+
+    /// The timer is looked for when it is needed, within the runtime.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_timer(
+        runtime: Arc<dyn Runtime>,
+        url: String,
+        timer: fn() -> Arc<Timer>,
+    ) -> Self {
+        Self::new(runtime, url, Some(timer))
+    }
+
+    fn new(runtime: Arc<dyn Runtime>, url: String, timer: Option<fn() -> Arc<Timer>>) -> Self {
         Self {
             url,
             subprotocols: Vec::new(),
@@ -139,7 +154,8 @@ impl Connect {
         let mut output = Output::new();
         let limits = self.options.handshake;
         let connect = handshake::Connect::start(&request, random(), limits, &mut output)?;
-        let endpoint = Endpoint::new(self.options, (self.timer)());
+        let timer = self.timer.map_or_else(|| Timer::new(self.runtime), |timer| timer());
+        let endpoint = Endpoint::new(self.options, timer);
         let outbox = Outbox::register(&endpoint, transport, true);
         let mut answering = Answering { outbox, connect, refused: None };
         answering.outbox.uncork(&mut output, &[], (&[]).into(), false);

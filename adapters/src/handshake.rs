@@ -7,8 +7,37 @@ use wsforge_core::handshake::Request;
 
 use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::{Opened, Opening};
-use crate::runtime::Transport;
-use crate::{AcceptError, Answer, WebSocket};
+use crate::driver::timer::Timer;
+use crate::runtime::{Runtime, Transport};
+use crate::{AcceptError, Answer, Options, WebSocket};
+
+/// Accepts connections that share their options and their timer: for a server with a loop of its own.
+#[derive(Clone, Debug)]
+pub struct Acceptor(Arc<Endpoint>);
+
+impl Acceptor {
+    /// An acceptor on any runtime.
+    pub fn on(runtime: Arc<dyn Runtime>, options: Options) -> Self {
+        Self::with_timer(options, Timer::new(runtime))
+    }
+
+    pub(crate) fn with_timer(options: Options, timer: Arc<Timer>) -> Self {
+        Self(Endpoint::new(options, timer))
+    }
+
+    /// Waits for a peer's request.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none. The peer has been told.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, so is the connection.
+    pub async fn accept(&self, io: impl Transport) -> Result<Handshake, AcceptError> {
+        Handshake::read(&self.0, io).await
+    }
+}
 
 /// A peer's request that waits for an answer: look at it for as long as you like, but not longer than
 /// [`Options::handshake_timeout`](crate::Options::handshake_timeout) after the connection was made.
@@ -20,7 +49,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    pub(crate) async fn read(
+    async fn read(
         endpoint: &Arc<Endpoint>,
         transport: impl Transport,
     ) -> Result<Self, AcceptError> {

@@ -1,4 +1,4 @@
-//! A WebSocket stack: a sans-IO protocol core with thin adapters.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub use wsforge_core as proto;
@@ -26,7 +26,7 @@ mod fan_out;
 pub use fan_out::{ClientsCannotJoin, FanOut, Member};
 
 mod handshake;
-pub use handshake::Handshake;
+pub use handshake::{Acceptor, Handshake};
 
 mod options;
 pub use options::Options;

@@ -15,7 +15,7 @@ use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::{Opened, Opening};
 use crate::driver::outbox::Phase;
 use crate::driver::timer::Timer;
-use crate::runtime::{BoxFuture, Listener, Stage, Task, Transport};
+use crate::runtime::{BoxFuture, Listener, Runtime, Stage, Task, Transport};
 use crate::{AcceptError, Answer, Options, WebSocket};
 
 /// A server that is yet to run: set what is not to be as usual, and await it.
@@ -65,7 +65,9 @@ const WAVE: (usize, Duration) = (256, Duration::from_millis(10));
 const MAX_REFUSING: usize = 1024;
 
 impl<L, D, H> Serve<L, D, H> {
-    pub(crate) fn new(listener: L, decide: D, handle: H, timer: Arc<Timer>) -> Self {
+    /// A server on any runtime: `decide` answers each request, and `handle` runs as a task of its own for
+    /// each connection.
+    pub fn on(runtime: Arc<dyn Runtime>, listener: L, decide: D, handle: H) -> Self {
         Self {
             listener,
             decide,
@@ -73,7 +75,7 @@ impl<L, D, H> Serve<L, D, H> {
             options: Options::default(),
             shutdown: Box::pin(std::future::pending()),
             patience: Duration::from_secs(10),
-            timer,
+            timer: Timer::new(runtime),
         }
     }
 
@@ -267,7 +269,7 @@ async fn stop(timer: &Timer, patience: Duration) -> usize {
             for outbox in outboxes {
                 // Who is still shaking hands has nothing to close; who is closing is waited for.
                 if !outbox.close(CloseCode::GOING_AWAY, "the server stops")
-                    && outbox.phase() <= Phase::Open
+                    && outbox.phase() == Phase::Opening
                 {
                     outbox.transport.abort();
                 }
@@ -278,8 +280,14 @@ async fn stop(timer: &Timer, patience: Duration) -> usize {
         }
     }
     drop(outboxes);
-    while timer.len() > 0 && !pass(pause).await {}
-    let left = timer.outboxes();
+    // One that is over may still be there because somebody holds a sender.
+    let left = || {
+        let mut outboxes = timer.outboxes();
+        outboxes.retain(|outbox| !outbox.phase().is_gone());
+        outboxes
+    };
+    while !left().is_empty() && !pass(pause).await {}
+    let left = left();
     for outbox in &left {
         outbox.transport.abort();
     }

@@ -63,8 +63,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, `f` has not been called, and nothing is lost.
     pub async fn recv_with<R>(&mut self, f: impl FnOnce(Lent<'_>) -> R) -> Option<R> {
-        let mut receiver = Once(Some(f));
-        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
+        Receiving { socket: self, aim: Aim::Whole, receiver: Once(Some(f)) }.await
     }
 
     /// Hands every message to `f`, lent from the read buffer, with a way to [reply](Replies), until `f`
@@ -80,8 +79,7 @@ impl WebSocket {
         &mut self,
         f: impl FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>,
     ) -> Option<B> {
-        let mut receiver = Each(f);
-        poll_fn(|cx| self.poll_each(cx, Aim::Whole, &mut receiver)).await
+        Receiving { socket: self, aim: Aim::Whole, receiver: Each(f) }.await
     }
 
     /// Receives the next piece of a message, for messages that are larger than memory should hold: with
@@ -91,7 +89,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, nothing is lost.
     pub async fn recv_chunk(&mut self) -> Option<OwnedChunk> {
-        poll_fn(|cx| self.poll_each(cx, Aim::Pieces, &mut Piecewise)).await
+        Receiving { socket: self, aim: Aim::Pieces, receiver: Piecewise }.await
     }
 
     /// Sends a message. It waits as long as too much waits for the peer, and reads on meanwhile: up to
@@ -236,6 +234,13 @@ impl WebSocket {
         session.poll_each(&self.outbox, cx, aim, receiver)
     }
 
+    /// Nobody waits for the peer any more, so it may be silent.
+    fn leave(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.leave(&self.outbox);
+        }
+    }
+
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -299,6 +304,31 @@ impl WebSocket {
             ready!(self.poll_each(cx, Aim::Empty, &mut Nothing));
         }
         Poll::Ready(if self.outbox.phase().is_gone() { Err(Closed) } else { Ok(()) })
+    }
+}
+
+/// Waits for what a receiver wants.
+struct Receiving<'a, R> {
+    socket: &'a mut WebSocket,
+    aim: Aim,
+    receiver: R,
+}
+
+impl<R: Receive> Future for Receiving<'_, R> {
+    type Output = Option<R::Break>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R::Break>> {
+        let Self { socket, aim, receiver } = self.get_mut();
+        socket.poll_each(cx, *aim, receiver)
+    }
+}
+
+/// Nothing is pinned.
+impl<R> Unpin for Receiving<'_, R> {}
+
+impl<R> Drop for Receiving<'_, R> {
+    fn drop(&mut self) {
+        self.socket.leave();
     }
 }
 
@@ -374,6 +404,12 @@ impl Future for Recv<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         self.get_mut().socket.poll_recv(cx)
+    }
+}
+
+impl Drop for Recv<'_> {
+    fn drop(&mut self) {
+        self.socket.leave();
     }
 }
 

@@ -412,6 +412,25 @@ on_each_runtime! {
         server.stop();
     }
 
+    /// As above, of a handler that stopped waiting for a message, as in a `select!`.
+    fn a_handler_that_gave_up_receiving_does_not_cost_its_peer_the_connection(flavor: Flavor) {
+        let mut options = calm();
+        options.protocol.idle_timeout = Some(2 * SHORT);
+        let server = Server::start(flavor, options, |mut socket| async move {
+            let nothing = tokio::time::timeout(SHORT / 3, socket.recv()).await;
+            assert!(nothing.is_err());
+            tokio::time::sleep(6 * SHORT).await;
+            socket.send("awake").await.unwrap();
+            echo(socket).await;
+        });
+        let mut peer = Raw::open(server.address);
+        let frame = peer.frame();
+        assert_eq!(&*frame.payload, b"awake", "{frame:?}");
+        peer.echoes("hello");
+        peer.close();
+        server.stop();
+    }
+
     fn an_idle_peer_is_closed(flavor: Flavor) {
         let mut options = calm();
         options.protocol.idle_timeout = Some(SHORT);

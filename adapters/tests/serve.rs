@@ -213,7 +213,7 @@ on_each_runtime! {
                 let address = listener.local_addr().unwrap();
                 let mut options = Options::default();
                 options.handshake_timeout = Duration::from_millis(300);
-                let acceptor = wsforge::tokio::Acceptor::new(options);
+                let acceptor = wsforge::tokio::acceptor(options);
                 let peer = thread::spawn(move || Raw::connect(address).status());
                 let (io, _) = listener.accept().await.unwrap();
                 let accepted = tokio::time::timeout(FOREVER, acceptor.accept(io)).await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use wsforge::proto::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge::proto::{Kind, mask};
-use wsforge::tokio::{Acceptor, Io};
+use wsforge::tokio::{Io, acceptor};
 use wsforge::{Options, SendError, WebSocket};
 
 /// Nothing that works takes nearly as long.
@@ -40,7 +40,7 @@ async fn open() -> (WebSocket, DuplexStream) {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     client.write_all(request.as_bytes()).await.expect("room");
-    let handshake = Acceptor::new(options).accept(Io::new(server)).await.expect("a request");
+    let handshake = acceptor(options).accept(Io::new(server)).await.expect("a request");
     let mut server = handshake.accept().await.expect("a WebSocket");
     // Over such a stream only the owner writes, so let it.
     server.flush().await.expect("it is open");

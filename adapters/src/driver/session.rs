@@ -151,6 +151,13 @@ impl Session {
         flow.break_value()
     }
 
+    /// Whoever polled it has given up, and does something else.
+    pub(crate) fn leave(&mut self, outbox: &Outbox) {
+        if self.away == Tick::NEVER {
+            self.away = Tick::floor(outbox.endpoint.timer.now());
+        }
+    }
+
     /// How it ended, once it has.
     pub(crate) fn info(&self) -> Option<&CloseInfo> {
         self.slack.as_ref()?.info.as_ref()

@@ -19,10 +19,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
 use super::{BoxFuture, Listener, Runtime, Task, Transport};
-use crate::driver::endpoint::Endpoint;
 use crate::driver::timer::Timer;
 use crate::{
-    AcceptError, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve, WebSocket,
+    AcceptError, Acceptor, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve,
+    WebSocket,
 };
 
 /// Waits for a peer's request, with default [`Options`]; answer it with what that gives.
@@ -37,36 +37,17 @@ use crate::{
 ///
 /// If it is dropped, so is the connection.
 pub async fn accept(io: impl Transport) -> Result<Handshake, AcceptError> {
-    Acceptor::new(Options::default()).accept(io).await
+    acceptor(Options::default()).accept(io).await
 }
 
-/// Accepts connections that share their options and their timer: for a server with a loop of its own.
-#[derive(Clone, Debug)]
-pub struct Acceptor(Arc<Endpoint>);
-
-impl Acceptor {
-    /// An acceptor with these options. Call it within a runtime.
-    pub fn new(options: Options) -> Self {
-        Self(Endpoint::new(options, timer()))
-    }
-
-    /// As [`accept`].
-    ///
-    /// # Errors
-    ///
-    /// Why there is no request. The peer has been told.
-    ///
-    /// # Cancel safety
-    ///
-    /// If it is dropped, so is the connection.
-    pub async fn accept(&self, io: impl Transport) -> Result<Handshake, AcceptError> {
-        Handshake::read(&self.0, io).await
-    }
+/// An [`Acceptor`] with these options. Call it within a runtime.
+pub fn acceptor(options: Options) -> Acceptor {
+    Acceptor::with_timer(options, timer())
 }
 
 /// Connects to a `ws://` URL, when what it gives is awaited.
 pub fn connect(url: impl Into<String>) -> Connect {
-    Connect::new(url.into(), Arc::new(Tokio), timer)
+    Connect::with_timer(Arc::new(Tokio), url.into(), timer)
 }
 
 /// Serves connections, when what it gives is awaited: `decide` answers each request, and `handle` runs as
@@ -78,7 +59,7 @@ where
     H: Fn(WebSocket) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    Serve::new(listener, decide, handle, Timer::new(Arc::new(Tokio)))
+    Serve::on(Arc::new(Tokio), listener, decide, handle)
 }
 
 /// Listens on a TCP port as a server should: a short restart finds it free, a rush of connections fits its

@@ -153,7 +153,7 @@ impl Rt {
     pub fn acceptor(self, options: Options) -> Acceptor {
         match self {
             Self::TokioCurrentThread | Self::TokioMultiThread => {
-                Acceptor::Tokio(wsforge::tokio::Acceptor::new(options))
+                Acceptor::Tokio(wsforge::tokio::acceptor(options))
             }
         }
     }
@@ -255,7 +255,7 @@ impl Rt {
 }
 
 pub enum Acceptor {
-    Tokio(wsforge::tokio::Acceptor),
+    Tokio(wsforge::Acceptor),
 }
 
 impl Acceptor {

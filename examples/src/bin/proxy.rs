@@ -18,9 +18,10 @@ use futures_sink::Sink;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use wsforge::tokio::{Acceptor, connect, listen};
+use wsforge::tokio::{acceptor, connect, listen};
 use wsforge::{
-    AcceptError, Answer, CloseCode, CloseInfo, ConnectError, Handshake, Options, WebSocket,
+    AcceptError, Acceptor, Answer, CloseCode, CloseInfo, ConnectError, Handshake, Options,
+    WebSocket,
 };
 
 /// Passes messages on between its clients and a server.
@@ -66,7 +67,7 @@ async fn main() -> io::Result<()> {
         let _ = stop.send(true);
     });
 
-    let acceptor = Acceptor::new(options.clone());
+    let acceptor = acceptor(options.clone());
     let mut peers = JoinSet::new();
     loop {
         let mut over = stopped.clone();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Parser;
 use tokio::net::TcpListener;
 use wsforge::proto::{Delivery, Kind};
-use wsforge::tokio::{Acceptor, connect, listen};
+use wsforge::tokio::{acceptor, connect, listen};
 use wsforge::{CloseCode, Options};
 
 /// Sends one message in pieces over a connection to itself, and receives it as it comes.
@@ -82,7 +82,7 @@ async fn receive(listener: TcpListener, arguments: &Arguments) -> Result<Seen, B
     options.protocol.max_frame_len = arguments.piece;
     options.protocol.max_fragments = u32::MAX;
     let (socket, _) = listener.accept().await?;
-    let mut socket = Acceptor::new(options).accept(socket).await?.accept().await?;
+    let mut socket = acceptor(options).accept(socket).await?.accept().await?;
     let mut seen = Seen::NOTHING;
     while let Some(chunk) = socket.recv_chunk().await {
         seen.add(&chunk.payload);
