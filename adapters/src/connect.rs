@@ -151,6 +151,7 @@ impl Connect {
             headers: &headers,
             ..ConnectRequest::new(&address.authority, &address.path)
         };
+        transport.prepare();
         let mut output = Output::new();
         let limits = self.options.handshake;
         let connect = handshake::Connect::start(&request, random(), limits, &mut output)?;
@@ -158,7 +159,7 @@ impl Connect {
         let endpoint = Endpoint::new(self.options, timer);
         let outbox = Outbox::register(&endpoint, transport, true);
         let mut answering = Answering { outbox, connect, refused: None };
-        answering.outbox.uncork(&mut output, &[], (&[]).into(), false);
+        answering.outbox.send_own(&mut output, false);
         poll_fn(|cx| answering.poll(cx)).await
     }
 }
@@ -243,7 +244,13 @@ impl Answering {
                     let length = answer.header("Content-Length");
                     let length =
                         length.and_then(|length| str::from_utf8(length).ok()?.parse().ok());
-                    let len = length.unwrap_or(MAX_BODY_LEN).min(MAX_BODY_LEN);
+                    // Without a length it ends with the connection, if the server says that this ends.
+                    let closes = answer
+                        .header("Connection")
+                        .is_some_and(|connection| connection.eq_ignore_ascii_case(b"close"));
+                    let arrived = answer.body().len() + input.len();
+                    let unknown = if closes { MAX_BODY_LEN } else { arrived };
+                    let len = length.unwrap_or(unknown).min(MAX_BODY_LEN);
                     let mut answer = Refused {
                         status: answer.status(),
                         reason: answer.reason().into(),
@@ -273,12 +280,14 @@ struct Address {
     /// The host as it stands in the request, with its port unless that is the scheme's own.
     authority: String,
     path: String,
+    /// The scheme is `wss`.
+    encrypted: bool,
 }
 
 impl Address {
     fn parse(url: &str) -> Result<Self, ConnectError> {
         let address = Self::parse_any(url)?;
-        if url.trim_start().get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("wss")) {
+        if address.encrypted {
             let why = "wss needs a transport with encryption, see Connect::over";
             return Err(ConnectError::Url(why.into()));
         }
@@ -307,7 +316,8 @@ impl Address {
         let host = host.trim_start_matches('[').trim_end_matches(']').into();
         let authority = url[Position::BeforeHost..Position::AfterPort].into();
         let path = url[Position::BeforePath..Position::AfterQuery].into();
-        Ok(Self { host, port, authority, path })
+        let encrypted = url.scheme() == "wss";
+        Ok(Self { host, port, authority, path, encrypted })
     }
 }
 
@@ -352,8 +362,17 @@ mod tests {
 
     #[test]
     fn a_url_that_leads_nowhere_is_refused() {
-        let urls =
-            ["", "a", "http://a", "ws://", "ws://a#b", "ws://u:p@a", "ws://a:99999", "wss://a"];
+        let urls = [
+            "",
+            "a",
+            "http://a",
+            "ws://",
+            "ws://a#b",
+            "ws://u:p@a",
+            "ws://a:99999",
+            "wss://a",
+            "w\nss://a",
+        ];
         for url in urls {
             assert!(matches!(Address::parse(url), Err(ConnectError::Url(_))), "{url}");
         }

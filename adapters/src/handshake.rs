@@ -53,6 +53,7 @@ impl Handshake {
         endpoint: &Arc<Endpoint>,
         transport: impl Transport,
     ) -> Result<Self, AcceptError> {
+        transport.prepare();
         let mut opening = Opening::new(endpoint, transport);
         let read = poll_fn(|cx| {
             opening.poll(cx, |request, early, _| {

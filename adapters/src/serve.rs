@@ -122,6 +122,7 @@ where
 {
     async fn run(self) -> Report {
         let Self { mut listener, decide, handle, options, mut shutdown, patience, timer } = self;
+        listener.prepare();
         let endpoint = Endpoint::new(options, timer.clone());
         let app = Arc::new(App {
             decide,

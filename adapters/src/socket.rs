@@ -33,7 +33,7 @@ use crate::{ByteStream, CloseInfo, Message, MessageWriter, Receiver, Sender};
 /// `while let Some(message) = socket.recv().await { socket.send(message).await? }` is a fast echo: what is
 /// sent while messages of the same read wait to be received leaves with the last of them, in one write.
 ///
-/// Dropping it closes the connection with 1000 (1011 if the thread panics), in the background and within
+/// Dropping it within its runtime closes the connection with 1000 (1011 if the thread panics), in the background and within
 /// [`Config::close_timeout`](crate::proto::Config::close_timeout).
 #[derive(Debug)]
 pub struct WebSocket {
@@ -433,6 +433,7 @@ impl Future for Send<'_> {
 impl Drop for WebSocket {
     fn drop(&mut self) {
         let Some(mut session) = self.session.take() else { return };
+        turn::flush();
         let outbox = self.outbox.clone();
         if session.info().is_some() {
             // Somebody may hold a sender, and with it the socket.
@@ -460,6 +461,9 @@ impl Stream for WebSocket {
 }
 
 /// Messages are gathered until they are flushed, or too much of them is.
+///
+/// One task has to poll both this and the stream: two halves in two tasks would wake only one of them.
+/// For two tasks there is [`WebSocket::split`].
 impl Sink<Message> for WebSocket {
     type Error = SinkError;
 

@@ -83,6 +83,7 @@ impl<'a> MessageWriter<'a> {
 impl Drop for MessageWriter<'_> {
     fn drop(&mut self) {
         if !self.finished {
+            turn::flush();
             self.socket.outbox().close(CloseCode::INTERNAL, "a message was not finished");
         }
     }

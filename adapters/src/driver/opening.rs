@@ -88,7 +88,7 @@ impl Opening {
         early: &[u8],
         output: &mut Output,
     ) {
-        self.outbox.uncork(output, &[], (&[]).into(), answered.is_err());
+        self.outbox.send_own(output, answered.is_err());
         let endpoint = &self.outbox.endpoint;
         self.stage = match answered {
             Ok(conn) => {

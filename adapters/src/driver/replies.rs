@@ -108,9 +108,14 @@ impl<'a> Replies<'a> {
     }
 
     fn uncork(&mut self) {
-        if self.corked || !self.output.is_empty() {
-            self.corked = false;
-            self.outbox.uncork(self.output, &[], (&[]).into(), false);
+        self.leave(false);
+    }
+
+    fn leave(&mut self, ends: bool) {
+        if std::mem::take(&mut self.corked) {
+            self.outbox.uncork(self.output, &[], (&[]).into(), ends);
+        } else if !self.output.is_empty() {
+            self.outbox.send_own(self.output, ends);
         }
     }
 
@@ -119,8 +124,7 @@ impl<'a> Replies<'a> {
         if self.corked || !self.output.is_empty() {
             // What the owner has gathered outside goes first.
             turn::uncork();
-            self.corked = false;
-            self.outbox.uncork(self.output, &[], (&[]).into(), ends);
+            self.leave(ends);
         }
     }
 }

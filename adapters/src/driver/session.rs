@@ -116,6 +116,8 @@ impl Session {
         receiver: &mut R,
     ) -> Poll<Option<R::Break>> {
         turn::uncork();
+        // What is sent from here on has nothing to wait for.
+        outbox.set_gathering(false);
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
@@ -300,7 +302,11 @@ impl Session {
                     if self.handle_timeout(outbox, output, now) {
                         continue;
                     }
-                    if blocked || outbox.sleep(cx) || self.has_rested(outbox, cx, now) {
+                    let quiet = outbox.sleep(cx);
+                    if outbox.has_rung() {
+                        continue;
+                    }
+                    if blocked || quiet || self.has_rested(outbox, cx, now) {
                         return Poll::Pending;
                     }
                 }
@@ -391,7 +397,7 @@ impl Session {
         let failed = conn!(self, conn => conn.handle_timeout(now, output)).is_some();
         let ends = conn!(self, conn => conn.state()) != State::Open;
         if !output.is_empty() {
-            outbox.uncork(output, &[], (&[]).into(), ends);
+            outbox.send_own(output, ends);
         }
         if let Some(at) = conn!(self, conn => conn.next_timeout()) {
             let at = Tick::ceil(at);

@@ -80,6 +80,10 @@ impl Slack {
 
     /// Puts a message together; gives it with its last chunk.
     pub(crate) fn join(&mut self, chunk: Chunk<'_>) -> Option<Message<'static>> {
+        if chunk.first {
+            // Somebody took the rest of the one before in pieces.
+            self.partial.clear();
+        }
         self.partial.extend_from_slice(chunk.payload);
         if !chunk.last {
             return None;

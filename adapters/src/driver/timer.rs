@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -98,7 +99,7 @@ impl Timer {
     /// Adds a connection: `make` gets its key.
     pub(crate) fn register(self: &Arc<Self>, make: impl FnOnce(u32) -> Arc<Outbox>) -> Arc<Outbox> {
         let mut registry = sync_lock(&self.registry);
-        let starts = !std::mem::replace(&mut registry.running, true);
+        let starts = !mem::replace(&mut registry.running, true);
         if starts {
             self.read_clock();
         }
@@ -177,12 +178,13 @@ impl Timer {
     }
 
     async fn run(self: Arc<Self>) {
+        let running = Running(&self);
         loop {
             let mut tick = self.runtime.sleep(TICK);
             poll_fn(|cx| {
                 let mut registry = sync_lock(&self.registry);
                 let waker = registry.task.replace(cx.waker().clone());
-                let late = std::mem::take(&mut registry.late);
+                let late = mem::take(&mut registry.late);
                 drop((registry, waker));
                 for outbox in late.iter().filter_map(Weak::upgrade) {
                     outbox.flush_now();
@@ -199,6 +201,8 @@ impl Timer {
             }
             let mut registry = sync_lock(&self.registry);
             if registry.entries.is_empty() && registry.late.is_empty() {
+                // Nobody else is to see it running, nor to be told that it is not when it is again.
+                mem::forget(running);
                 registry.running = false;
                 registry.task = None;
                 registry.wheel = Wheel::new(TICK, 512, now);
@@ -218,6 +222,19 @@ impl Timer {
             Some((key, entry.outbox.upgrade()?, entry.born))
         })
         .collect()
+    }
+}
+
+/// The timer's task. If it is dropped, as with its runtime, the next connection starts another.
+struct Running<'a>(&'a Timer);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut registry = sync_lock(&self.0.registry);
+        registry.running = false;
+        let task = registry.task.take();
+        drop(registry);
+        drop(task);
     }
 }
 

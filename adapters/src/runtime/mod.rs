@@ -83,6 +83,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Ends both sides at once, so that whatever the owner waits for fails. Anybody may call it.
     fn abort(&self);
 
+    /// Sets what makes it fit for messages, such as `TCP_NODELAY`, before it is used. A server's come
+    /// [prepared](Listener::prepare).
+    fn prepare(&self) {}
+
     /// Who the peer is, where peers have addresses.
     fn peer_addr(&self) -> Option<SocketAddr> {
         None
@@ -122,6 +126,10 @@ impl Transport for Box<dyn Transport> {
         (**self).abort();
     }
 
+    fn prepare(&self) {
+        (**self).prepare();
+    }
+
     fn peer_addr(&self) -> Option<SocketAddr> {
         (**self).peer_addr()
     }
@@ -131,6 +139,9 @@ impl Transport for Box<dyn Transport> {
 pub trait Listener: Send + 'static {
     /// What an accepted connection is.
     type Io: Transport;
+
+    /// Sets what accepted connections are to have from the start, before the first is accepted.
+    fn prepare(&mut self) {}
 
     /// Waits for the next connection, and says who it is from.
     fn poll_accept(

@@ -423,7 +423,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             // What the owner has in hand is not seen here, and comes back.
             if open && !blocked && !state.corked {
                 (state.deadline, at) = (Tick::NEVER, Tick::NEVER);
-            } else if open && at != Tick::NEVER {
+            } else if open && at != Tick::NEVER && state.owner.is_none() {
                 // Soon, to see whether its owner has come.
                 at = at.min(Tick::floor(self.endpoint.timer.now()) + TICK);
             }

@@ -8,7 +8,7 @@ use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
 
 use super::super::sync::atomic::Ordering;
-use super::{Outbox, Phase, State, TICK, Tick, lock};
+use super::{Backlog, Outbox, Phase, State, TICK, Tick, lock};
 use crate::runtime::Transport;
 
 impl<T: Transport + ?Sized> Outbox<T> {
@@ -33,6 +33,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
+    }
+
+    /// Whether the timer has looked at it since the session last said when it wants to be.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
     }
 
     /// Whether the session has to say anew when it wants to be looked at.
@@ -67,21 +72,33 @@ impl<T: Transport + ?Sized> Outbox<T> {
         clear && !mem::replace(&mut state.corked, true)
     }
 
-    /// Writes what the session has gathered, and a frame behind it. If the connection `ends` with it,
-    /// nothing follows.
+    /// Writes what has been gathered since [`cork`](Self::cork), and a frame behind it.
     pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool) {
+        self.send(output, head, body, ends, true);
+    }
+
+    /// Writes what the session has, behind what somebody may have gathered. If the connection `ends`
+    /// with it, nothing follows.
+    pub(crate) fn send_own(&self, output: &mut Output, ends: bool) {
+        self.send(output, &[], (&[]).into(), ends, false);
+    }
+
+    fn send(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool, uncorks: bool) {
         let mut dropped = (None, None, None);
         let mut state = lock(&self.state);
-        let corked = mem::take(&mut state.corked);
+        // Not a cork that another thread has set, whose turn goes on.
+        let corked = uncorks && mem::take(&mut state.corked);
         let before = self.waiting(&state);
         // A Close is out, and the session does not know: what it has may be data, or another Close.
         let late = matches!(state.phase, Phase::ClosedBySender | Phase::Evicted);
         if state.phase.is_gone() || late && !corked {
             dropped.0 = Some(mem::take(output));
-        } else if state.backlog.is_none() {
+        } else if state.backlog.is_none() && !state.corked {
             self.write(&mut state, output, head, body);
-        } else if let Some(backlog) = &mut state.backlog {
-            if corked || !backlog.has_queue() {
+        } else {
+            let behind = state.corked;
+            let backlog = state.backlog.get_or_insert_with(Backlog::spare);
+            if corked || !behind && !backlog.has_queue() {
                 // What stands in the queue was pushed after the cork was set.
                 backlog.append(output);
                 backlog.put(head, body, 0);

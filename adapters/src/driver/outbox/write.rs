@@ -76,7 +76,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// The socket takes no more for now: the owner goes on, before the deadline.
     pub(super) fn block(&self, state: &mut State) {
-        if state.deadline == Tick::NEVER {
+        if state.phase == Phase::Opening {
+            // The handshake has a deadline of its own.
+            state.wakes = true;
+        } else if state.deadline == Tick::NEVER {
             let timeout = self.endpoint.options.write_timeout;
             state.deadline = Tick::ceil(self.endpoint.timer.now() + timeout);
             state.wakes = true;
