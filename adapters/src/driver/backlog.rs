@@ -18,6 +18,8 @@ pub(crate) struct Backlog {
     /// Data that waits for the end of somebody's fragmented message.
     held: VecDeque<Run>,
     held_bytes: usize,
+    /// How much of the front its owner has in hand, to write it.
+    in_hand: usize,
     /// How much of it the peer has made us send, by its messages and pings.
     owed: usize,
     /// Tasks that wait for room.
@@ -40,6 +42,7 @@ impl Backlog {
         if !self.is_idle() {
             *self = Self::default();
         }
+        self.in_hand = 0;
         // A queue that was used has memory that is rarely needed.
         self.queue = Mailbox::new();
         SPARE.set(Some(self));
@@ -47,7 +50,7 @@ impl Backlog {
 
     /// The bytes that wait.
     pub(crate) fn len(&self) -> usize {
-        self.front.len() + self.queue.bytes() + self.held_bytes
+        self.front.len() + self.in_hand + self.queue.bytes() + self.held_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -115,8 +118,16 @@ impl Backlog {
         self.front = unsent;
     }
 
+    /// Takes out what is to be written next. It still counts.
+    pub(crate) fn take_front(&mut self) -> Output {
+        let front = mem::take(self.front());
+        self.in_hand = front.len();
+        front
+    }
+
     /// Puts back a front that was taken to be written.
     pub(crate) fn restore(&mut self, front: &mut Output, unflushed: bool) {
+        self.in_hand = 0;
         mem::swap(&mut self.front, front);
         self.unflushed = unflushed;
     }

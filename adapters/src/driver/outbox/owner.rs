@@ -136,7 +136,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// Writes what waits. Its task is woken when it can go on, and when there is something new for it.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Phase>> {
         loop {
-            let mut front = Output::new();
             let mut state = lock(&self.state);
             own(&mut state, cx);
             if state.phase.is_gone() {
@@ -152,7 +151,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
                 return Poll::Ready(Ok(()));
             };
             // The lock is not held while the transport works.
-            mem::swap(&mut front, backlog.front());
+            let mut front = backlog.take_front();
             state.corked = true;
             drop(state);
 
