@@ -315,7 +315,8 @@ behaviours! {
                 None => polls += 1,
             }
         };
-        assert!(polls > 1, "{polls}");
+        // With a thread of its own the server may have answered within one poll.
+        assert!(polls > usize::from(rt.is_single_threaded()), "{polls}");
         socket.send("hello").await.unwrap();
         let raw = server.await;
         raw.send_text("back").await;
