@@ -8,8 +8,8 @@ use bytes::Bytes;
 use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
 
 use crate::driver::outbox::{Piece, Refusal, Room};
+use crate::driver::receive::{Aim, Nothing, Receive};
 use crate::driver::replies::Replies;
-use crate::driver::session::{Aim, Nothing, Receive};
 use crate::driver::turn;
 use crate::sender::push_body;
 use crate::{CloseInfo, Sender, WebSocket};

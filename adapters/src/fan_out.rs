@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use wsforge_core::hub::{Audience, Hub, MemberId, SharedFrame, SubscribeError, Va
 
 use crate::Sender;
 use crate::driver::outbox::Outbox;
+use crate::driver::sync::lock_plain;
 use crate::driver::turn::{self, Plans};
 
 /// Sends messages to many peers: to all that have joined, or to groups of them.
@@ -113,7 +114,7 @@ impl FanOut {
     ///
     /// A text's bytes must be UTF-8, as those of a [`str`] or a received text are.
     pub fn send(&self, to: Audience<'_>, kind: Kind, payload: &[u8]) {
-        let mut queue = lock(&self.0.queue);
+        let mut queue = lock_plain(&self.0.queue);
         let frame = SharedFrame::new(kind, payload);
         let frame = frame.get(Variant::Plain);
         match queue.plans.back_mut() {
@@ -195,7 +196,7 @@ impl Drop for Member {
 impl Plans for Shared {
     fn run(&self) {
         let me = thread::current().id();
-        let mut queue = lock(&self.queue);
+        let mut queue = lock_plain(&self.queue);
         let end = queue.taken + queue.plans.len() as u64;
         while let Some(runner) = queue.runner {
             // Executing a plan drops and wakes what others gave, which may send: its plan is the next.
@@ -216,7 +217,7 @@ impl Plans for Shared {
             self.execute(plan);
             executed.panics = false;
             drop(executed);
-            queue = lock(&self.queue);
+            queue = lock_plain(&self.queue);
         }
         queue.runner = None;
     }
@@ -230,7 +231,7 @@ struct Executed<'a> {
 
 impl Drop for Executed<'_> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.of.queue);
+        let mut queue = lock_plain(&self.of.queue);
         queue.done += 1;
         if self.panics {
             queue.runner = None;
@@ -308,10 +309,6 @@ impl PartialEq<Audience<'_>> for To {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -351,7 +348,7 @@ mod tests {
             move || {
                 begun.send(()).unwrap();
                 // Until the other thread waits, or has gone on without.
-                while lock(&fan_out.0.queue).waiting == 0 && pipe.written().is_empty() {
+                while lock_plain(&fan_out.0.queue).waiting == 0 && pipe.written().is_empty() {
                     thread::yield_now();
                 }
             }

@@ -13,8 +13,9 @@ use wsforge_core::{Chunk, CloseCode, Message as Lent, Output, OwnedChunk};
 
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
+use crate::driver::receive::{Aim, Nothing, Receive};
 use crate::driver::replies::Replies;
-use crate::driver::session::{Aim, Nothing, Receive, Session};
+use crate::driver::session::Session;
 use crate::driver::turn;
 use crate::error::{Closed, PingError, SendError};
 use crate::runtime::Task;

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use wsforge_core::Config;
 
+use super::sync::lock_plain;
 use super::timer::Timer;
 use crate::Options;
 
@@ -35,7 +36,7 @@ impl Endpoint {
     pub(crate) fn has_place(&self, address: Option<IpAddr>) -> bool {
         match (self.options.max_connections_per_address, address) {
             (Some(most), Some(address)) => {
-                self.places().by_address.get(&address).is_none_or(|taken| *taken < most)
+                lock_plain(&self.places).by_address.get(&address).is_none_or(|taken| *taken < most)
             }
             _ => true,
         }
@@ -44,7 +45,7 @@ impl Endpoint {
     /// Counts a connection, until it [leaves](Self::leave_place).
     pub(crate) fn take_place(&self, key: u32, address: Option<IpAddr>) {
         if let (Some(_), Some(address)) = (self.options.max_connections_per_address, address) {
-            let mut places = self.places();
+            let mut places = lock_plain(&self.places);
             *places.by_address.entry(address).or_default() += 1;
             places.taken.insert(key, address);
         }
@@ -53,7 +54,7 @@ impl Endpoint {
     /// A connection is over and gone.
     pub(crate) fn leave_place(&self, key: u32) {
         if self.options.max_connections_per_address.is_some() {
-            let Places { by_address, taken } = &mut *self.places();
+            let Places { by_address, taken } = &mut *lock_plain(&self.places);
             if let Some(address) = taken.remove(&key)
                 && let Some(count) = by_address.get_mut(&address)
             {
@@ -63,9 +64,5 @@ impl Endpoint {
                 }
             }
         }
-    }
-
-    fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod endpoint;
 pub(crate) mod entropy;
 pub(crate) mod opening;
 pub(crate) mod outbox;
+pub(crate) mod receive;
 pub(crate) mod replies;
 pub(crate) mod scratch;
 pub(crate) mod session;

@@ -9,8 +9,9 @@ use wsforge_core::{Input, Output, ServerConnection};
 
 use super::endpoint::Endpoint;
 use super::outbox::Outbox;
+use super::receive::{Aim, Nothing};
 use super::scratch::Scratch;
-use super::session::{Aim, Conn, Nothing, Session};
+use super::session::{Conn, Session};
 use super::timer::Tick;
 use crate::runtime::Transport;
 use crate::{AcceptError, WebSocket};

@@ -53,7 +53,7 @@ impl<'a> Replies<'a> {
             return Err(SendError::Closed);
         }
         if turn::has_plans() {
-            self.uncork();
+            self.leave(false);
             turn::flush();
         }
         let large = body.len() >= IN_PLACE && self.last && !self.outbox.is_client();
@@ -70,6 +70,7 @@ impl<'a> Replies<'a> {
                 header.mask = Some(Keys.next_key());
                 self.output.put_frame(&header, body);
             } else {
+                // Twice, so that the compiler knows that there is no key here.
                 self.output.put_frame(&header, body);
             }
             return Ok(());
@@ -92,7 +93,7 @@ impl<'a> Replies<'a> {
 
     #[inline(never)]
     fn send_slowly(&mut self, kind: Kind, body: Body<'_>) -> Result<(), SendError> {
-        self.uncork();
+        self.leave(false);
         self.slow = true;
         match self.outbox.push(Piece::Message, kind.into(), body, Room::Owed) {
             Ok(_) => Ok(()),
@@ -107,10 +108,7 @@ impl<'a> Replies<'a> {
         self.slow
     }
 
-    fn uncork(&mut self) {
-        self.leave(false);
-    }
-
+    /// Sends what has been gathered here.
     fn leave(&mut self, ends: bool) {
         if std::mem::take(&mut self.corked) {
             self.outbox.uncork(self.output, &[], (&[]).into(), ends);
@@ -132,7 +130,7 @@ impl<'a> Replies<'a> {
 /// Who handles a message may panic: what was sent before that leaves.
 impl Drop for Replies<'_> {
     fn drop(&mut self) {
-        self.uncork();
+        self.leave(false);
     }
 }
 

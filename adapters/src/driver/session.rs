@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use wsforge_core::{
-    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Message, Output, Role,
-    ServerConnection, Shutdown, State, Timestamp,
+    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Output, Role, ServerConnection,
+    Shutdown, State, Timestamp,
 };
 
 use super::entropy::Keys;
-use super::outbox::{Outbox, Phase, Piece};
+use super::outbox::{Outbox, Phase};
+use super::receive::{Aim, Receive};
 use super::replies::Replies;
 use super::scratch::Scratch;
 use super::slack::{Kept, Slack};
@@ -41,49 +42,6 @@ pub(crate) enum Conn {
     Server(ServerConnection),
 }
 
-/// What becomes of what is received.
-pub(crate) trait Receive {
-    /// What it stops with.
-    type Break;
-
-    fn message(
-        &mut self,
-        message: Message<'_>,
-        replies: &mut Replies<'_>,
-    ) -> ControlFlow<Self::Break>;
-
-    /// A piece of a message; only if [pieces](Aim::Pieces) are asked for.
-    fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<Self::Break> {
-        let _ = chunk;
-        ControlFlow::Continue(())
-    }
-}
-
-/// Nothing comes of it.
-#[derive(Debug)]
-pub(crate) struct Nothing;
-
-impl Receive for Nothing {
-    type Break = ();
-
-    fn message(&mut self, _: Message<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
-
-/// What a poll of a session is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Aim {
-    /// To have everything written; what is received meanwhile is kept.
-    Empty,
-    /// To hand on what is received as it comes.
-    Pieces,
-    /// To get room for so many bytes that are to be sent; what is received meanwhile is kept.
-    Room(Piece, usize),
-    /// To hand on whole messages.
-    Whole,
-}
-
 /// On either kind of connection.
 macro_rules! conn {
     ($self:expr, $conn:ident => $result:expr) => {
@@ -105,7 +63,7 @@ impl Session {
         Self { conn, slack, away: Tick::NEVER, armed: Tick::NEVER }
     }
 
-    /// Reads, and hands on what comes, until `f` has had enough. `None` is the end of the connection.
+    /// Reads, and hands on what comes, until `receiver` has had enough. `None` is the end of the connection.
     ///
     /// It keeps everything that it knows in `self`: whoever gives up polling loses nothing.
     pub(crate) fn poll_each<R: Receive>(
@@ -187,7 +145,7 @@ impl Session {
                 && let Some(slack) = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())
                 && let Some(mut parting) = slack.parting.take()
             {
-                outbox.uncork(&mut parting, &[], (&[]).into(), true);
+                outbox.send_own(&mut parting, true);
             }
             if self.has_waiting_for(aim)
                 && !(aim.keeps() && is_full(&self.slack, outbox))
@@ -262,9 +220,8 @@ impl Session {
             };
             match read {
                 Poll::Ready(Ok(Read::Direct(0) | Read::Scratch(0))) => {
-                    if let Some(Event::Fail(_)) = conn!(self, conn => conn.handle_eof()) {
-                        // The outcome says so.
-                    }
+                    // If that is a failure, the outcome says so.
+                    let _ = conn!(self, conn => conn.handle_eof());
                 }
                 Poll::Ready(Ok(Read::Direct(_))) => {
                     now = outbox.endpoint.timer.now();
@@ -357,7 +314,7 @@ impl Session {
         flow
     }
 
-    /// Decodes what was read, until `f` has had enough or too much waits to be written; says how many
+    /// Decodes what was read, until `receiver` has had enough or too much waits to be written; says how many
     /// bytes are left.
     fn decode<R: Receive>(
         &mut self,
@@ -503,50 +460,6 @@ impl Session {
 
     fn slack(&mut self) -> &mut Slack {
         self.slack.get_or_insert_with(Slack::spare)
-    }
-}
-
-impl Aim {
-    fn keeps(self) -> bool {
-        matches!(self, Self::Empty | Self::Room(..))
-    }
-
-    /// Hands on a message, or keeps it.
-    #[inline(always)] // Moving it from place to place would be a good part of an echo.
-    fn hand_on<R: Receive>(
-        self,
-        message: Message<'_>,
-        slack: &mut Option<Box<Slack>>,
-        replies: &mut Replies<'_>,
-        receiver: &mut R,
-    ) -> ControlFlow<R::Break> {
-        if !self.keeps() {
-            return receiver.message(message, replies);
-        }
-        slack.get_or_insert_with(Slack::spare).keep(message);
-        ControlFlow::Continue(())
-    }
-
-    /// As [`hand_on`](Self::hand_on), a piece of a message.
-    fn hand_on_chunk<R: Receive>(
-        self,
-        chunk: Chunk<'_>,
-        slack: &mut Option<Box<Slack>>,
-        replies: &mut Replies<'_>,
-        receiver: &mut R,
-    ) -> ControlFlow<R::Break> {
-        match self {
-            Self::Pieces => return receiver.chunk(chunk),
-            Self::Whole => {
-                if let Some(message) = slack.get_or_insert_with(Slack::spare).join(chunk) {
-                    return receiver.message(message, replies);
-                }
-            }
-            Self::Empty | Self::Room(..) => {
-                slack.get_or_insert_with(Slack::spare).keep_chunk(chunk);
-            }
-        }
-        ControlFlow::Continue(())
     }
 }
 

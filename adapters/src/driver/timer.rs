@@ -13,6 +13,7 @@ use slab::Slab;
 use wsforge_core::{Timestamp, Wheel};
 
 use super::outbox::Outbox;
+use super::sync::lock_plain;
 use crate::runtime::{BoxFuture, Runtime, Task};
 
 /// How exact deadlines are, and the clock is.
@@ -98,7 +99,7 @@ impl Timer {
 
     /// Adds a connection: `make` gets its key.
     pub(crate) fn register(self: &Arc<Self>, make: impl FnOnce(u32) -> Arc<Outbox>) -> Arc<Outbox> {
-        let mut registry = sync_lock(&self.registry);
+        let mut registry = lock_plain(&self.registry);
         let starts = !mem::replace(&mut registry.running, true);
         if starts {
             self.read_clock();
@@ -126,13 +127,13 @@ impl Timer {
 
     /// Removes a connection, which nobody has any more.
     pub(crate) fn remove(&self, key: u32) {
-        let entry = sync_lock(&self.registry).entries.try_remove(key as usize);
+        let entry = lock_plain(&self.registry).entries.try_remove(key as usize);
         drop(entry);
     }
 
     /// Looks at a connection at `at`, or a tick later, unless it is looked at before.
     pub(crate) fn arm(&self, key: u32, at: Tick) {
-        let Registry { entries, wheel, .. } = &mut *sync_lock(&self.registry);
+        let Registry { entries, wheel, .. } = &mut *lock_plain(&self.registry);
         if let Some(entry) = entries.get_mut(key as usize)
             && at < entry.alarm
         {
@@ -143,7 +144,7 @@ impl Timer {
 
     /// Flushes `outbox` when the task that runs now has yielded.
     pub(crate) fn flush_soon(&self, outbox: &Arc<Outbox>) {
-        let mut registry = sync_lock(&self.registry);
+        let mut registry = lock_plain(&self.registry);
         // Who gathers much is called once, unless others do so too.
         let known = |late: &Weak<Outbox>| std::ptr::addr_eq(late.as_ptr(), Arc::as_ptr(outbox));
         if !registry.late.last().is_some_and(known) {
@@ -158,7 +159,7 @@ impl Timer {
 
     /// How many connections there are.
     pub(crate) fn len(&self) -> usize {
-        sync_lock(&self.registry).entries.len()
+        lock_plain(&self.registry).entries.len()
     }
 
     /// Waits for `duration`.
@@ -168,7 +169,7 @@ impl Timer {
 
     /// All connections.
     pub(crate) fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        let registry = sync_lock(&self.registry);
+        let registry = lock_plain(&self.registry);
         registry.entries.iter().filter_map(|(_, entry)| entry.outbox.upgrade()).collect()
     }
 
@@ -182,7 +183,7 @@ impl Timer {
         loop {
             let mut tick = self.runtime.sleep(TICK);
             poll_fn(|cx| {
-                let mut registry = sync_lock(&self.registry);
+                let mut registry = lock_plain(&self.registry);
                 let waker = registry.task.replace(cx.waker().clone());
                 let late = mem::take(&mut registry.late);
                 drop((registry, waker));
@@ -199,7 +200,7 @@ impl Timer {
                     self.arm(key, at);
                 }
             }
-            let mut registry = sync_lock(&self.registry);
+            let mut registry = lock_plain(&self.registry);
             if registry.entries.is_empty() && registry.late.is_empty() {
                 // Nobody else is to see it running, nor to be told that it is not when it is again.
                 mem::forget(running);
@@ -213,7 +214,7 @@ impl Timer {
     }
 
     fn due(&self, now: Timestamp) -> Vec<(u32, Arc<Outbox>, Tick)> {
-        let Registry { entries, wheel, .. } = &mut *sync_lock(&self.registry);
+        let Registry { entries, wheel, .. } = &mut *lock_plain(&self.registry);
         let today = Tick::floor(now);
         let keys = wheel.expire(now);
         keys.filter_map(|key| {
@@ -230,7 +231,7 @@ struct Running<'a>(&'a Timer);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut registry = sync_lock(&self.0.registry);
+        let mut registry = lock_plain(&self.0.registry);
         registry.running = false;
         let task = registry.task.take();
         drop(registry);
@@ -240,12 +241,7 @@ impl Drop for Running<'_> {
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connections = sync_lock(&self.registry).entries.len();
+        let connections = lock_plain(&self.registry).entries.len();
         f.debug_struct("Timer").field("connections", &connections).finish_non_exhaustive()
     }
-}
-
-/// The timer is no part of the models.
-fn sync_lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -47,7 +47,7 @@ pub(crate) fn scope<T>(part: impl FnOnce() -> T) -> T {
             let depth = DEPTH.get() - 1;
             DEPTH.set(depth);
             if depth == 0 {
-                leave();
+                flush();
             }
         }
     }
@@ -137,18 +137,14 @@ pub(crate) fn has_plans() -> bool {
 }
 
 /// Sends what has been gathered, and executes what has been planned, before something else is done.
-pub(crate) fn flush() {
-    leave();
-}
-
 #[inline]
-fn leave() {
+pub(crate) fn flush() {
     if GATHERED.get() || PLANNED.get() {
-        leave_with_something();
+        flush_something();
     }
 }
 
-fn leave_with_something() {
+fn flush_something() {
     GATHERED.set(false);
     uncork();
     // The peers first, see `Turn`. User code does not run in here, but what it has put into buffers is

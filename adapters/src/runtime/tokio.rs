@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
 use super::{BoxFuture, Listener, Runtime, Task, Transport};
+use crate::driver::sync::lock_plain;
 use crate::driver::timer::Timer;
 use crate::{
     AcceptError, Acceptor, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve,
@@ -330,7 +331,7 @@ impl<T> Io<T> {
     where
         T: Unpin,
     {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *lock_plain(&self.0) {
             Some(inner) => f(Pin::new(inner)),
             None => Poll::Ready(Err(ErrorKind::ConnectionAborted.into())),
         }
@@ -358,7 +359,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Io<T> {
 
     fn abort(&self) {
         // Dropped when nothing is locked: it is somebody else's.
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = lock_plain(&self.0).take();
         drop(inner);
     }
 }
