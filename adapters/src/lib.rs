@@ -43,6 +43,7 @@ mod sender;
 pub use sender::Sender;
 
 mod serve;
+mod server;
 pub use serve::{Incoming, Report, Serve};
 
 mod socket;

@@ -14,7 +14,7 @@ use super::scratch::Scratch;
 use super::session::{Conn, Session};
 use super::timer::Tick;
 use crate::runtime::Transport;
-use crate::{AcceptError, WebSocket};
+use crate::AcceptError;
 
 /// A peer from its first byte to its connection, or to the end of its refusal.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Opening {
         &mut self,
         cx: &mut Context<'_>,
         mut decide: impl FnMut(&Request<'_>, &[u8], &mut Output) -> Opened<R>,
-    ) -> Poll<Result<Result<WebSocket, R>, AcceptError>> {
+    ) -> Poll<Result<Result<Session, R>, AcceptError>> {
         loop {
             match &mut self.stage {
                 Stage::Reading(_) => {
@@ -72,7 +72,7 @@ impl Opening {
                     // connection has an end that tells.
                     let _ = ready!(self.outbox.poll_flush(cx));
                     let session = session.take().expect("it is polled until it is open");
-                    return Poll::Ready(Ok(Ok(WebSocket::new(self.outbox.clone(), session))));
+                    return Poll::Ready(Ok(Ok(session)));
                 }
                 Stage::Refusing(session, error) => {
                     ready!(poll_end(session, &self.outbox, cx));
@@ -80,6 +80,16 @@ impl Opening {
                 }
             }
         }
+    }
+
+    /// While `decide` has said that it answers later: whether it is too late for any answer but a refusal.
+    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outbox.sleep(cx);
+        let now = Tick::floor(self.outbox.endpoint.timer.now());
+        if self.deadline <= now || self.outbox.phase().is_gone() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 
     /// Goes on with the answer, which is in the output; `early` has come behind the request.

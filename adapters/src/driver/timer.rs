@@ -157,9 +157,11 @@ impl Timer {
         }
     }
 
-    /// How many connections there are.
-    pub(crate) fn len(&self) -> usize {
-        lock_plain(&self.registry).entries.len()
+    /// How long there has been a connection.
+    pub(crate) fn age(&self, key: u32) -> Duration {
+        let registry = lock_plain(&self.registry);
+        let born = registry.entries.get(key as usize).map(|entry| entry.born.timestamp());
+        born.map_or(Duration::ZERO, |born| self.now().since(born))
     }
 
     /// Waits for `duration`.

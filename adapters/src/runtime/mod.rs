@@ -9,10 +9,14 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::buf::Limit;
+
+use crate::driver::endpoint::Endpoint;
+use crate::driver::opening::Opening;
 
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -148,6 +152,27 @@ pub trait Listener: Send + 'static {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>>;
+}
+
+/// A [`Listener`] of any kind. What it accepts keeps its own type, only that nobody sees it any more.
+pub(crate) trait Door: Send {
+    /// Waits for the next connection, and begins its handshake.
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>>;
+}
+
+impl<L: Listener> Door for L {
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>> {
+        let accepted = self.poll_accept(cx);
+        accepted.map_ok(|(io, peer_addr)| (Opening::new(endpoint, io), peer_addr))
+    }
 }
 
 /// What runs tasks and waits.

@@ -198,6 +198,15 @@ impl<'a> Request<'a> {
         Fields::of(self.head)
     }
 
+    /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`upgrade`](Self::upgrade).
+    pub fn check(&self) -> Result<(), RequestError> {
+        self.key.map(|_| ())
+    }
+
     /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1), and detaches what
     /// is needed to accept it: for a driver that has to look something up first.
     ///
