@@ -57,6 +57,12 @@ impl Answer {
         self
     }
 
+    /// The subprotocol that has been picked.
+    #[cfg(feature = "router")]
+    pub(crate) fn picked(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
     /// Writes the answer to `request`. If it opens no connection, some other answer is in the output.
     pub(crate) fn write(
         &self,
@@ -83,5 +89,12 @@ impl Answer {
                 Err(AcceptError::Invalid(invalid))
             }
         }
+    }
+}
+
+/// So that what decides can leave early with `?`.
+impl From<Result<Self, Self>> for Answer {
+    fn from(answer: Result<Self, Self>) -> Self {
+        answer.unwrap_or_else(|refusal| refusal)
     }
 }

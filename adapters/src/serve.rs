@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,20 @@ pub struct Incoming<'a> {
     pub request: Request<'a>,
     /// Who asks, where peers have addresses.
     pub peer_addr: Option<SocketAddr>,
+}
+
+/// Of two servers.
+impl Add for Report {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            opened: self.opened + other.opened,
+            turned_away: self.turned_away + other.turned_away,
+            clean: self.clean + other.clean,
+            cut: self.cut + other.cut,
+        }
+    }
 }
 
 impl<L, D, H> Serve<L, D, H> {

@@ -75,6 +75,13 @@ pub(crate) struct Tally {
     pub(crate) evicted: AtomicU64,
 }
 
+impl Tally {
+    /// So many were refused elsewhere.
+    pub(crate) fn refuse(&self, frames: u64) {
+        self.refused.fetch_add(frames, Ordering::Relaxed);
+    }
+}
+
 /// An [`Audience`] to keep.
 #[derive(PartialEq)]
 enum To {

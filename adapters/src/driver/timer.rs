@@ -36,6 +36,11 @@ impl Tick {
         Self(u32::try_from(at.as_millis().div_ceil(TICK.as_millis() as u64)).unwrap_or(u32::MAX))
     }
 
+    /// How many ticks have passed since `before`.
+    pub(crate) fn since(self, before: Self) -> u32 {
+        self.0.saturating_sub(before.0)
+    }
+
     pub(crate) fn timestamp(self) -> Timestamp {
         Timestamp::from_millis(u64::from(self.0) * TICK.as_millis() as u64)
     }

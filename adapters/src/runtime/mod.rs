@@ -21,6 +21,8 @@ use crate::driver::opening::Opening;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
+pub(crate) mod tcp;
+
 mod task;
 pub(crate) use task::Stage;
 pub use task::Task;
@@ -185,4 +187,34 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Connects to a TCP port of a host, a name or an address. Called from within a task.
     fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>>;
+}
+
+/// A [`Runtime`] that we know by name.
+#[cfg(feature = "router")]
+pub(crate) trait Host: Runtime {
+    /// Finds out what `host:port` stands for.
+    fn resolve(&self, address: String) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
+
+    /// Accepts from a socket that listens and does not block.
+    fn door(&self, listener: std::net::TcpListener) -> io::Result<Box<dyn Door>>;
+
+    /// Runs a server on this thread, with a runtime of its own in which `make` is called, until it is over.
+    fn run(
+        &self,
+        make: Box<dyn FnOnce() -> io::Result<BoxFuture<crate::Report>> + Send>,
+    ) -> io::Result<crate::Report>;
+}
+
+/// The runtime that runs the task that asks.
+///
+/// # Errors
+///
+/// There is none, or none that we know.
+#[cfg(feature = "router")]
+pub(crate) fn current() -> io::Result<Arc<dyn Host>> {
+    #[cfg(feature = "tokio")]
+    if let Some(host) = tokio::current() {
+        return Ok(host);
+    }
+    Err(io::Error::other("this has to run within an asynchronous runtime, such as tokio's"))
 }

@@ -189,6 +189,11 @@ impl Hub {
         self.group(name).map_or(0, |group| group.members.len())
     }
 
+    /// The names of all groups, in their order.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
     /// The number of groups; none is empty.
     pub fn group_count(&self) -> usize {
         self.groups.len()
