@@ -222,6 +222,36 @@ behaviours! {
         assert!(matches!(answering.await, Err(AcceptError::Rejected(200))));
     }
 
+    async fn a_peer_that_takes_a_little_at_a_time_has_the_age_of_a_connection(rt: Rt) {
+        let options = options(|o| o.max_age = Some(Duration::from_millis(300)));
+        let (io, other) = rt.pipe(1000);
+        let mut raw = Raw::client(other);
+        raw.write(plain("GET", "/", "")).await;
+        let with = Answer::reject(200).stream(1 << 40, |_| Box::pin(async { Ok(pattern(1000).into()) }));
+        let answering = rt.spawn(answer(rt, io, options, with));
+        while raw.read().await.is_ok_and(|more| more) {
+            raw.buf.clear();
+        }
+        assert!(matches!(answering.await, Err(AcceptError::Io(_))));
+    }
+
+    async fn a_peer_has_the_time_to_close_to_read_the_end(rt: Rt) {
+        let options = options(|o| o.write_timeout = Duration::from_millis(200));
+        let (io, mut raw) = rt.tcp().await;
+        raw.write(plain("GET", "/", "")).await;
+        let with = Answer::reject(200).body(pattern(100_000));
+        let answering = rt.spawn(answer(rt, io, options, with));
+        raw.head().await;
+        while raw.read().await.unwrap() {}
+        assert_eq!(raw.buf.len(), 100_000);
+        rt.sleep(Duration::from_millis(600)).await;
+        // What it still sends would be answered with a reset if nobody were there.
+        raw.write(b"more").await;
+        assert!(!raw.read().await.unwrap());
+        raw.shut_down().await;
+        assert!(matches!(answering.await, Err(AcceptError::Rejected(200))));
+    }
+
     async fn a_head_alone_reads_nothing(rt: Rt) {
         for (method, status, length) in [("HEAD", 200, Some(1 << 40)), ("GET", 304, None)] {
             let with = Answer::reject(status).stream(1 << 40, |_| panic!("nobody wants it"));

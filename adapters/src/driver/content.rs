@@ -62,11 +62,16 @@ pub(crate) struct Streaming {
     reading: Option<BoxFuture<io::Result<Bytes>>>,
     /// How much waited for the peer when it was last looked at.
     pending: usize,
+    /// When it has to be done, however slowly the peer takes it.
+    end: Tick,
 }
 
 impl Streaming {
     pub(crate) fn new(content: Content, outbox: &Outbox) -> Self {
-        let this = Self { content, at: 0, reading: None, pending: outbox.pending() };
+        let endpoint = &outbox.endpoint;
+        let max_age = endpoint.options.max_age;
+        let end = max_age.map_or(Tick::NEVER, |age| Tick::ceil(endpoint.timer.now() + age));
+        let this = Self { content, at: 0, reading: None, pending: outbox.pending(), end };
         this.progressed(outbox);
         this
     }
@@ -115,7 +120,8 @@ impl Streaming {
     /// The peer has taken something, and has time again.
     fn progressed(&self, outbox: &Outbox) {
         let endpoint = &outbox.endpoint;
-        outbox.finish_by(Tick::ceil(endpoint.timer.now() + endpoint.options.write_timeout));
+        let stalled = Tick::ceil(endpoint.timer.now() + endpoint.options.write_timeout);
+        outbox.finish_by(stalled.min(self.end));
     }
 }
 
