@@ -261,7 +261,22 @@ impl<'a> Request<'a> {
     ///
     /// What is [`Invalid`] about `reject`; nothing has been answered.
     pub fn reject(&self, reject: &Reject<'_>, output: &mut Output) -> Result<(), Invalid> {
-        reject.write_to(self.method, output)
+        reject.write_to(self.method, 0, output).map(|_| ())
+    }
+
+    /// As [`reject`](Self::reject), for a body that is too long to be held: its last `rest` bytes are
+    /// written by whoever calls this, if it gives `true`. The answer to a `HEAD`, say, has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`reject`](Self::reject).
+    pub fn reject_streamed(
+        &self,
+        reject: &Reject<'_>,
+        rest: u64,
+        output: &mut Output,
+    ) -> Result<bool, Invalid> {
+        reject.write_to(self.method, rest, output)
     }
 }
 

@@ -388,7 +388,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.
-    fn cut_at(&self) -> Tick {
+    pub(crate) fn cut_at(&self) -> Tick {
         Tick::ceil(self.endpoint.timer.now() + self.endpoint.config.close_timeout) + 2 * TICK
     }
 
