@@ -34,6 +34,9 @@ pub use options::Options;
 mod receiver;
 pub use receiver::Receiver;
 
+#[cfg(feature = "router")]
+pub mod router;
+
 pub mod runtime;
 
 #[cfg(feature = "tokio")]

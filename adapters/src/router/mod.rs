@@ -1,0 +1,47 @@
+//! A server of handlers: functions that take what they need of a message and give its answer.
+
+mod connection;
+pub use connection::{Connection, ConnectionId, ConnectionInfo};
+
+mod error;
+pub use error::{Error, Result};
+
+mod extensions;
+pub use extensions::Extensions;
+
+mod extract;
+pub use extract::{ConnectInfo, Data, Extension, Extract, Json, Path, Query, State};
+
+mod handler;
+pub use handler::{Handler, Outcome, Received};
+
+mod into_handler;
+pub use into_handler::{Async, HandlerService, Lend, Lent, LentFn, Plain, handler};
+
+mod manager;
+pub use manager::ConnectionManager;
+
+mod message;
+pub use message::{Message, MessageType};
+
+mod params;
+
+mod request;
+pub use request::Request;
+
+mod response;
+pub use response::{IntoResponse, JsonResponse, Reply};
+
+// Named like the type.
+#[allow(clippy::module_inception)]
+mod router;
+pub use router::Router;
+
+mod state;
+pub use state::AppState;
+
+#[cfg(test)]
+mod testing;
+
+#[doc = include_str!("../../docs/handlers.md")]
+pub mod handlers {}
