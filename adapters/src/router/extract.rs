@@ -244,8 +244,7 @@ mod tests {
 
     #[test]
     fn the_request_is_there_if_it_was_kept() {
-        let request =
-            Request { query: Some("room=a%20b".into()), params: vec![("id".into(), "7".into())] };
+        let request = Request::stand_in(Some("room=a%20b"), &[("id", "7")]);
         let kept = Around::with_request(Some(request));
         assert_eq!(extract::<Path<u8>>(&kept, "").unwrap(), Path(7));
         assert!(matches!(extract::<Query<u8>>(&kept, ""), Err(Error::Extractor(_))));

@@ -24,6 +24,9 @@ pub use manager::ConnectionManager;
 mod message;
 pub use message::{Message, MessageType};
 
+mod middleware;
+pub use middleware::{FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
+
 mod params;
 
 mod request;
@@ -36,6 +39,9 @@ pub use response::{IntoResponse, JsonResponse, Reply};
 #[allow(clippy::module_inception)]
 mod router;
 pub use router::Router;
+
+mod routes;
+pub use routes::Routes;
 
 mod state;
 pub use state::AppState;
