@@ -286,7 +286,7 @@ impl<T> Waiting<T> {
         let request = Request::parse(&self.head, endpoint.timer.now());
         let written = match &request {
             Ok(request) => answer.write(request, &endpoint.config, &mut output),
-            Err(error) => Err(AcceptError::Request(*error)),
+            Err(error) => Err(AcceptError::Request(*error).into()),
         };
         opening.answer(written, &self.early, &mut output);
         Poll::Ready(ticket)

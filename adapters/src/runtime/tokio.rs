@@ -143,6 +143,20 @@ fn timer() -> Arc<Timer> {
     })
 }
 
+#[cfg(feature = "router")]
+impl From<tokio::task::JoinError> for crate::router::Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+#[cfg(feature = "router")]
+impl From<tokio::time::error::Elapsed> for crate::router::Error {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::TimedOut
+    }
+}
+
 /// Tokio as a runtime.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tokio;
