@@ -1,5 +1,8 @@
 //! A server of handlers: functions that take what they need of a message and give its answer.
 
+mod batcher;
+pub use batcher::MessageBatcher;
+
 mod connection;
 pub use connection::{Connection, ConnectionId, ConnectionInfo};
 
@@ -18,16 +21,25 @@ pub use handler::{Handler, Outcome, Received};
 mod into_handler;
 pub use into_handler::{Async, HandlerService, Lend, Lent, LentFn, Plain, handler};
 
+mod logger;
+pub use logger::{LogLevel, LoggerMiddleware};
+
 mod manager;
 pub use manager::ConnectionManager;
 
 mod message;
 pub use message::{Message, MessageType};
 
+mod metrics;
+pub use metrics::{Metrics, Rates, Stats};
+
 mod middleware;
 pub use middleware::{FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
 
 mod params;
+
+mod rate;
+pub use rate::RateLimiter;
 
 mod request;
 pub use request::Request;
