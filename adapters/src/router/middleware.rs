@@ -118,7 +118,7 @@ impl MiddlewareChain {
 
     /// Sets the handler.
     pub fn handler(mut self, handler: Arc<dyn Handler>) -> Self {
-        self.handler = Some(handler);
+        self.handler = Some(handler.clone().shared().unwrap_or(handler));
         self
     }
 

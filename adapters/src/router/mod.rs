@@ -24,6 +24,8 @@ pub use into_handler::{Async, HandlerService, Lend, Lent, LentFn, Plain, handler
 mod logger;
 pub use logger::{LogLevel, LoggerMiddleware};
 
+mod macros;
+
 mod manager;
 pub use manager::ConnectionManager;
 
@@ -63,3 +65,10 @@ mod testing;
 
 #[doc = include_str!("../../docs/handlers.md")]
 pub mod handlers {}
+
+/// What macros write names.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+}
