@@ -29,7 +29,7 @@ mod handshake;
 pub use handshake::{Acceptor, Handshake};
 
 mod options;
-pub use options::Options;
+pub use options::{Options, Rate, Tcp};
 
 #[cfg(feature = "router")]
 pub mod prelude;
@@ -49,6 +49,7 @@ mod sender;
 pub use sender::Sender;
 
 mod serve;
+mod server;
 pub use serve::{Incoming, Report, Serve};
 
 mod socket;

@@ -10,5 +10,8 @@ pub use crate::router::{
 };
 pub use crate::routes;
 
+#[cfg(feature = "files")]
+pub use crate::router::StaticFileHandler;
+
 #[cfg(feature = "macros")]
 pub use wsforge_macros::{WebSocketHandler, WebSocketMessage, websocket_handler};

@@ -1,10 +1,18 @@
 //! A server of handlers: functions that take what they need of a message and give its answer.
+//!
+//! It begins with a [`Router`].
+
+mod app;
 
 mod batcher;
 pub use batcher::MessageBatcher;
 
+mod bucket;
+
 mod connection;
-pub use connection::{Connection, ConnectionId, ConnectionInfo};
+pub use connection::{Connection, ConnectionInfo};
+
+mod data;
 
 mod error;
 pub use error::{Error, Result};
@@ -15,8 +23,16 @@ pub use extensions::Extensions;
 mod extract;
 pub use extract::{ConnectInfo, Data, Extension, Extract, Json, Path, Query, State};
 
+#[cfg(feature = "files")]
+mod files;
+#[cfg(feature = "files")]
+pub use files::StaticFileHandler;
+
 mod handler;
 pub use handler::{Handler, Outcome, Received};
+
+mod id;
+pub use id::{ConnectionId, ConnectionRef};
 
 mod into_handler;
 pub use into_handler::{Async, HandlerService, Lend, Lent, LentFn, Plain, handler};
@@ -27,7 +43,7 @@ pub use logger::{LogLevel, LoggerMiddleware};
 mod macros;
 
 mod manager;
-pub use manager::ConnectionManager;
+pub use manager::{ConnectionManager, Counters, Sent};
 
 mod message;
 pub use message::{Message, MessageType};
@@ -38,7 +54,11 @@ pub use metrics::{Metrics, Rates, Stats};
 mod middleware;
 pub use middleware::{FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
 
+mod origin;
+
 mod params;
+
+mod paths;
 
 mod rate;
 pub use rate::RateLimiter;
@@ -56,6 +76,8 @@ pub use router::Router;
 
 mod routes;
 pub use routes::Routes;
+
+mod serving;
 
 mod state;
 pub use state::AppState;

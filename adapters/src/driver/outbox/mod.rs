@@ -152,6 +152,7 @@ impl Outbox {
 
 impl<T: Transport> Outbox<T> {
     fn new(endpoint: Arc<Endpoint>, key: u32, client: bool, transport: T) -> Self {
+        endpoint.enter();
         let state = State {
             phase: Phase::Opening,
             corked: false,
@@ -387,7 +388,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.
-    fn cut_at(&self) -> Tick {
+    pub(crate) fn cut_at(&self) -> Tick {
         Tick::ceil(self.endpoint.timer.now() + self.endpoint.config.close_timeout) + 2 * TICK
     }
 
@@ -459,7 +460,7 @@ fn in_place(body: &Body<'_>) -> bool {
 impl<T: ?Sized> Drop for Outbox<T> {
     fn drop(&mut self) {
         // First the place, as the key is somebody else's then.
-        self.endpoint.leave_place(self.key);
+        self.endpoint.leave(self.key);
         self.endpoint.timer.remove(self.key);
     }
 }
