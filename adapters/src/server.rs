@@ -34,8 +34,8 @@ pub(crate) trait Application: Send + Sync + 'static {
     fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, ticket: Self::Ticket)
     -> Task;
 
-    /// How many connections have something to do that is waited for, open or not.
-    fn busy(&self) -> usize {
+    /// How many connections it is not done with, open or not.
+    fn serving(&self) -> usize {
         0
     }
 }
@@ -176,7 +176,7 @@ impl<A: Application> Server<A> {
                     }
                     match outbox.phase() {
                         // Who is still shaking hands has nothing to close.
-                        Phase::Opening => outbox.transport.abort(),
+                        Phase::Opening => outbox.cut_off(),
                         // Who is closing is waited for.
                         phase => open += usize::from(!phase.is_gone()),
                     }
@@ -193,12 +193,10 @@ impl<A: Application> Server<A> {
             outboxes.retain(|outbox| !outbox.phase().is_gone());
             outboxes
         };
-        while !(left().is_empty() && self.app.busy() == 0) && !pass(pause).await {}
+        while !(left().is_empty() && self.app.serving() == 0) && !pass(pause).await {}
         let left = left();
-        for outbox in &left {
-            outbox.transport.abort();
-        }
-        let cut = left.len().max(self.app.busy());
+        left.iter().for_each(|outbox| outbox.cut_off());
+        let cut = left.len().max(self.app.serving());
         (open.saturating_sub(cut), cut)
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct App {
     pub(crate) hooks: Hooks,
     pub(crate) keeps_requests: bool,
     pub(crate) control_frames: bool,
-    /// Handlers that are waited for.
-    pub(crate) busy: AtomicUsize,
+    /// Connections whose end has not been told.
+    pub(crate) serving: AtomicUsize,
 }
 
 /// What is called on the way; each is there at most once.
@@ -134,8 +134,8 @@ impl Application for App {
         Task::staged(serving)
     }
 
-    fn busy(&self) -> usize {
-        self.busy.load(Ordering::Relaxed)
+    fn serving(&self) -> usize {
+        self.serving.load(Ordering::Relaxed)
     }
 }
 

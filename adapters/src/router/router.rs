@@ -2,6 +2,7 @@ use std::fmt;
 use std::future::Future;
 #[cfg(feature = "files")]
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -267,7 +268,7 @@ impl Router {
             origins: self.origins,
             hooks: self.hooks,
             control_frames: self.control_frames,
-            busy: Default::default(),
+            serving: AtomicUsize::new(0),
         })
     }
 }

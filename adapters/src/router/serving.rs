@@ -68,6 +68,7 @@ impl Serving {
             Tick::floor(connection.outbox().endpoint.timer.now()),
         );
         let (due, mood) = (Tick::NEVER, Mood::Handling);
+        app.serving.fetch_add(1, Ordering::Relaxed);
         Self { app, connection, session, later: None, due, bucket, table, mood }
     }
 
@@ -117,7 +118,6 @@ impl Serving {
             match ready!(session.poll_each(outbox, cx, Aim::Whole, &mut dispatch)) {
                 None => return Poll::Ready(()),
                 Some(Stop::Later(later)) => {
-                    self.app.busy.fetch_add(1, Ordering::Relaxed);
                     self.later = Some(later);
                     let timeout = self.options().handler_timeout;
                     self.due = timeout.map_or(Tick::NEVER, |timeout| self.now() + timeout);
@@ -160,10 +160,8 @@ impl Serving {
 
     /// The handler is done, one way or the other.
     fn forget(&mut self) {
-        if let Some(later) = self.later.take() {
-            self.app.busy.fetch_sub(1, Ordering::Relaxed);
-            let _ = guarded(|| drop(later));
-        }
+        let later = self.later.take();
+        let _ = guarded(|| drop(later));
     }
 
     /// Something of the application's has panicked.
@@ -190,6 +188,7 @@ impl Serving {
             let _ = guarded(|| disconnect(&self.app.manager, self.connection.id_text()));
         }
         let _ = guarded(|| self.connection.clear());
+        self.app.serving.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn now(&self) -> Tick {

@@ -284,6 +284,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         true
     }
 
+    /// Ends it at once, and wakes its owner to see that.
+    pub(crate) fn cut_off(&self) {
+        let mut state = lock(&self.state);
+        self.fail(&mut state, Phase::TimedOut);
+        self.settle(state);
+        self.transport.abort();
+    }
+
     /// Writes what waits, as far as the socket takes it now.
     pub(crate) fn flush_now(&self) {
         let mut state = lock(&self.state);
