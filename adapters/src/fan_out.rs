@@ -84,6 +84,9 @@ enum To {
 /// More than this does not wait for the end of a turn.
 const MAX_GATHERED: (usize, usize) = (64 * 1024, 64);
 
+/// So many peers are written to before it is looked again who has left.
+const AT_A_TIME: usize = 256;
+
 impl FanOut {
     /// Nobody has joined yet.
     pub fn new() -> Self {
@@ -245,20 +248,19 @@ impl Drop for Executed<'_> {
 impl Shared {
     fn execute(&self, plan: Plan) {
         let bytes = Bytes::from(plan.bytes);
-        // No lock is held while sockets are written to.
-        let targets: Vec<(MemberId, Arc<Outbox>)> = {
+        // Who joins from here on gets nothing of it.
+        let targets: Vec<MemberId> = {
             let members = read(&self.members);
-            let outbox = |id: MemberId| Some((id, members.outboxes.get(id.index())?.clone()?));
-            members
-                .hub
-                .plan(plan.to.audience())
-                .filter_map(|target| outbox(target.member))
-                .collect()
+            members.hub.plan(plan.to.audience()).map(|target| target.member).collect()
         };
-        let mut over = Vec::new();
-        for (id, outbox) in targets {
-            if outbox.offer(&bytes, plan.frames).is_err() {
-                over.push((id, outbox));
+        let (mut some, mut over) = (Vec::new(), Vec::new());
+        for ids in targets.chunks(AT_A_TIME) {
+            // No lock is held while sockets are written to.
+            some.extend(read(&self.members).outboxes_of(ids));
+            for (id, outbox) in some.drain(..) {
+                if outbox.offer(&bytes, plan.frames).is_err() {
+                    over.push((id, outbox));
+                }
             }
         }
         if !over.is_empty() {
@@ -269,6 +271,16 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+impl Members {
+    /// Those of `ids` who have not left.
+    fn outboxes_of(&self, ids: &[MemberId]) -> impl Iterator<Item = (MemberId, Arc<Outbox>)> {
+        ids.iter().filter(|id| self.hub.contains(**id)).filter_map(|id| {
+            let outbox = self.outboxes.get(id.index())?.clone()?;
+            Some((*id, outbox))
+        })
     }
 }
 
@@ -388,6 +400,37 @@ mod tests {
         assert!(panicked.is_err());
         send(Audience::All, b"b");
         assert_eq!(bodies(&pipe), b"b");
+    }
+
+    /// Rule 14.
+    #[test]
+    fn who_leaves_while_others_are_written_to_gets_nothing_nor_does_who_comes_in_its_place() {
+        let fan_out = FanOut::new();
+        let (_, _first, first_pipe) = member(&fan_out);
+        let between: Vec<_> = (0..AT_A_TIME).map(|_| member(&fan_out)).collect();
+        let (sender, leaving, pipe) = member(&fan_out);
+        let (come, came) = std::sync::mpsc::channel();
+        first_pipe.first({
+            let fan_out = fan_out.clone();
+            move || {
+                // The member's and the sender's: a plan does not hold on to all at once.
+                assert_eq!(Arc::strong_count(&sender.outbox), 2);
+                let index = leaving.id().index();
+                drop(leaving);
+                let (sender, member, pipe) = member(&fan_out);
+                assert_eq!(member.id().index(), index);
+                come.send((sender, member, pipe)).unwrap();
+            }
+        });
+        fan_out.send(Audience::All, Kind::Binary, b"a");
+        let (_, _late, late_pipe) = came.recv().unwrap();
+        assert!(between.iter().all(|(.., pipe)| bodies(pipe) == b"a"));
+        assert_eq!(
+            (bodies(&first_pipe), bodies(&pipe), bodies(&late_pipe)),
+            (b"a".to_vec(), vec![], vec![])
+        );
+        fan_out.send(Audience::All, Kind::Binary, b"b");
+        assert_eq!((bodies(&pipe), bodies(&late_pipe)), (vec![], b"b".to_vec()));
     }
 
     /// Rule 14.
