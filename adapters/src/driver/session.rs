@@ -162,6 +162,9 @@ impl Session {
                 return Poll::Ready(None);
             }
             if outbox.wants_attention() {
+                if !aim.streams() {
+                    outbox.abandon_stream();
+                }
                 let flushed = outbox.poll_flush(cx);
                 self.learn(outbox, now);
                 match flushed {

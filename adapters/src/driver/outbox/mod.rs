@@ -239,6 +239,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Ok(())
     }
 
+    /// Ends what is being streamed: its writer is gone, so it will never be whole.
+    pub(crate) fn abandon_stream(&self) {
+        if self.wants_attention() && lock(&self.state).streaming {
+            self.close(CloseCode::INTERNAL, "a message was not finished");
+        }
+    }
+
     /// Sends frames that go to many. A peer for whom too much waits is evicted: what can be dropped is,
     /// and a Close follows.
     pub(crate) fn offer(&self, bytes: &Bytes, frames: usize) -> Result<(), Refusal> {
