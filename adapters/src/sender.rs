@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use wsforge_core::{Body, CloseCode, Kind, Output};
 
 use crate::Message;
+use crate::driver::backlog::Ticket;
 use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::turn;
 use crate::error::{PingError, SendError};
@@ -31,8 +32,9 @@ impl Sender {
     ///
     /// If it is dropped before it is ready, the message has not been sent.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_send(cx, &mut message)).await
+        let message = Some(message.into());
+        let mut sending = Sending { outbox: &self.outbox, message, ticket: None };
+        poll_fn(|cx| sending.poll(cx)).await
     }
 
     /// Sends a message, unless too much waits for the peer.
@@ -83,20 +85,34 @@ impl Sender {
     pub fn is_closed(&self) -> bool {
         self.outbox.is_closed()
     }
+}
 
-    pub(crate) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-    ) -> Poll<Result<(), SendError>> {
-        let Some(sent) = message.take() else { return Poll::Ready(Ok(())) };
-        match push(&self.outbox, Piece::Message, &sent, Room::Awaited(cx)) {
+/// A message that waits for room.
+struct Sending<'a> {
+    outbox: &'a Arc<Outbox>,
+    message: Option<Message>,
+    ticket: Option<Ticket>,
+}
+
+impl Sending<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(message) = self.message.take() else { return Poll::Ready(Ok(())) };
+        let room = Room::Awaited(&mut self.ticket, cx);
+        match push(self.outbox, Piece::Message, &message, room) {
             Ok(_) => Poll::Ready(Ok(())),
             Err(Refusal::Full) => {
-                *message = Some(sent);
+                self.message = Some(message);
                 Poll::Pending
             }
-            Err(_) => Poll::Ready(Err(SendError::Closed(sent))),
+            Err(_) => Poll::Ready(Err(SendError::Closed(message))),
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.outbox.give_up(ticket);
         }
     }
 }
@@ -139,4 +155,65 @@ fn parts(message: &Message) -> (Kind, Body<'_>) {
         return (message.kind(), Body::Copy(bytes));
     }
     (message.kind(), Body::Shared(message.clone().into_bytes()))
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Count, Pipe, opened};
+
+    /// A sender whose peer reads nothing, and for whom too much waits.
+    fn stalled() -> (Sender, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        pipe.room(0);
+        let sender = Sender { outbox };
+        while sender.try_send(vec![0; 10_000]).is_ok() {}
+        (sender, pipe)
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_give_up() {
+        let (sender, pipe) = stalled();
+        let (given_up, waits) = (Count::default(), Count::default());
+        let (unused, mut waiting) = (given_up.held(), pin!(sender.send(vec![0; 10_000])));
+        assert!(waiting.as_mut().poll(&mut waits.context()).is_pending());
+        for _ in 0..100 {
+            let mut sending = Box::pin(sender.send(vec![0; 10_000]));
+            for _ in 0..3 {
+                assert!(sending.as_mut().poll(&mut given_up.context()).is_pending());
+                assert!(given_up.held() > unused);
+            }
+            drop(sending);
+            assert_eq!(given_up.held(), unused);
+        }
+        pipe.room(usize::MAX);
+        sender.outbox.flush_now();
+        assert_eq!((given_up.get(), waits.get()), (0, 1));
+        assert!(waiting.as_mut().poll(&mut waits.context()).is_ready());
+        assert!(!sender.outbox.wants_attention());
+    }
+
+    #[test]
+    fn each_of_those_who_wait_is_woken_where_it_was_polled_last() {
+        let (sender, pipe) = stalled();
+        let counts = [(); 3].map(|()| Count::default());
+        let mut sendings = [(); 2].map(|()| Box::pin(sender.send(vec![0; 10_000])));
+        assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
+        assert!(sendings[1].as_mut().poll(&mut counts[1].context()).is_pending());
+        assert!(sendings[0].as_mut().poll(&mut counts[2].context()).is_pending());
+        pipe.room(usize::MAX);
+        sender.outbox.flush_now();
+        assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
+        // One who was woken before and waits again is one of those.
+        pipe.room(0);
+        while sender.try_send(vec![0; 10_000]).is_ok() {}
+        assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
+        drop(sendings);
+        pipe.room(usize::MAX);
+        sender.outbox.flush_now();
+        assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
+    }
 }

@@ -13,7 +13,7 @@ use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, CloseCode, KeySource, Kind, Output};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Ticket};
 use super::endpoint::Endpoint;
 use super::entropy::Keys;
 use super::sync::atomic::{AtomicBool, Ordering};
@@ -120,8 +120,9 @@ pub(crate) enum Piece {
 pub(crate) enum Room<'a, 'cx> {
     /// It is.
     Any,
-    /// Not if too much waits; this task is woken when that has changed.
-    Awaited(&'a mut Context<'cx>),
+    /// Not if too much waits; this task is woken when that has changed, unless it
+    /// [gives up](Outbox::give_up) before.
+    Awaited(&'a mut Option<Ticket>, &'a mut Context<'cx>),
     /// Not if too much waits.
     Needed,
     /// It is, and the peer is not read from while too much of this kind waits.
@@ -191,8 +192,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let (owed, before) = (matches!(room, Room::Owed), self.waiting(&state));
         if !matches!(room, Room::Any | Room::Owed) && !self.has_room_for(&state, piece, body.len())
         {
-            if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
-                backlog.wait(cx);
+            if let (Room::Awaited(ticket, cx), Some(backlog)) = (room, &mut state.backlog) {
+                backlog.wait(*ticket.get_or_insert_with(Ticket::new), cx);
             }
             return Err(Refusal::Full);
         }
@@ -223,6 +224,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         self.settle(state);
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
+    }
+
+    /// One who waited for room does so no more.
+    pub(crate) fn give_up(&self, ticket: Ticket) {
+        let mut state = lock(&self.state);
+        let waker = state.backlog.as_mut().and_then(|backlog| backlog.give_up(ticket));
+        self.settle(state);
+        drop(waker);
     }
 
     /// Begins a fragmented message: data of others waits until its last fragment.
@@ -421,10 +430,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
     fn settle_own(&self, mut state: MutexGuard<'_, State>) {
         let (gone, open) = (state.phase.is_gone(), state.phase == Phase::Open);
-        let (mut idle, mut senders, mut at) = (None, Vec::new(), state.deadline);
+        let (mut idle, mut senders, mut at) = (None, None, state.deadline);
         if let Some(backlog) = &mut state.backlog {
             if !open || backlog.len() <= self.endpoint.config.high_water / 2 {
-                senders = backlog.take_waiting();
+                senders = Some(backlog.take_waiting());
             }
             let (blocked, is_idle) = (backlog.is_unsent(), backlog.is_idle());
             // What the owner has in hand is not seen here, and comes back.
@@ -444,7 +453,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if at != Tick::NEVER {
             self.endpoint.timer.arm(self.key, at);
         }
-        senders.into_iter().for_each(Waker::wake);
+        senders.into_iter().flatten().for_each(Waker::wake);
         if let Some(idle) = idle {
             idle.recycle();
         }
@@ -631,8 +640,9 @@ mod tests {
             pipe.room(0);
             push(&outbox, &vec![0; 1 << 20]).unwrap();
             let count = Count::default();
+            let mut ticket = None;
             for _ in 0..3 {
-                let room = Room::Awaited(&mut count.context());
+                let room = Room::Awaited(&mut ticket, &mut count.context());
                 let refused = outbox.push(Piece::Message, Binary, b"x"[..].into(), room);
                 assert_eq!((refused, count.get()), (Err(Refusal::Full), 0));
             }
