@@ -17,6 +17,9 @@ use bytes::buf::Limit;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
+#[cfg(all(unix, feature = "tokio"))]
+mod threads;
+
 mod task;
 pub(crate) use task::Stage;
 pub use task::Task;
