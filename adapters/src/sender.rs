@@ -14,8 +14,9 @@ use wsforge_core::frame::{MAX_CONTROL_LEN, Opcode};
 /// Sends to one peer, from anywhere: clone it as often as you like.
 ///
 /// What it sends goes to the socket at once. What the socket refuses is written by whoever polls the
-/// [`WebSocket`](crate::WebSocket) or [`Receiver`](crate::Receiver) of the connection. Everything sent,
-/// by whomever, leaves in the order in which it was accepted.
+/// [`WebSocket`](crate::WebSocket) or [`Receiver`](crate::Receiver) of the connection; while nobody does, by
+/// those who wait to [send](Self::send) more. Everything sent, by whomever, leaves in the order in which it
+/// was accepted.
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub(crate) outbox: Arc<Outbox>,
@@ -96,6 +97,14 @@ struct Sending<'a> {
 
 impl Sending<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let polled = self.poll_push(cx);
+        if polled.is_pending() && self.outbox.poll_flush_for_owner(cx).is_ready() {
+            return self.poll_push(cx);
+        }
+        polled
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let Some(message) = self.message.take() else { return Poll::Ready(Ok(())) };
         let room = Room::Awaited(&mut self.ticket, cx);
         match push(self.outbox, Piece::Message, &message, room) {
@@ -163,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::Options;
-    use crate::driver::outbox::mock::{Count, Pipe, opened};
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
 
     /// A sender whose peer reads nothing, and for whom too much waits.
     fn stalled() -> (Sender, Pipe) {
@@ -174,9 +183,17 @@ mod tests {
         (sender, pipe)
     }
 
+    /// Its owner is there, to write when there is room.
+    fn stalled_and_owned() -> (Sender, Pipe, Count) {
+        let (sender, pipe) = stalled();
+        let owner = Count::default();
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_pending());
+        (sender, pipe, owner)
+    }
+
     #[test]
     fn nothing_is_left_of_those_who_give_up() {
-        let (sender, pipe) = stalled();
+        let (sender, pipe, owner) = stalled_and_owned();
         let (given_up, waits) = (Count::default(), Count::default());
         let (unused, mut waiting) = (given_up.held(), pin!(sender.send(vec![0; 10_000])));
         assert!(waiting.as_mut().poll(&mut waits.context()).is_pending());
@@ -190,30 +207,61 @@ mod tests {
             assert_eq!(given_up.held(), unused);
         }
         pipe.room(usize::MAX);
-        sender.outbox.flush_now();
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
         assert_eq!((given_up.get(), waits.get()), (0, 1));
         assert!(waiting.as_mut().poll(&mut waits.context()).is_ready());
         assert!(!sender.outbox.wants_attention());
     }
 
+    /// As in a proxy, where whoever receives waits for another peer. Here, no timer comes to the rescue.
+    #[test]
+    fn who_waits_writes_for_an_owner_that_does_something_else() {
+        let (sender, pipe) = stalled();
+        let (first, second) = (Count::default(), Count::default());
+        let mut sendings = [(); 2].map(|()| Box::pin(sender.send(vec![1; 10_000])));
+        assert!(sendings[0].as_mut().poll(&mut first.context()).is_pending());
+        assert!(sendings[1].as_mut().poll(&mut second.context()).is_pending());
+        for room in [1, usize::MAX] {
+            pipe.room(room);
+            assert!(second.get() > 0, "the transport wakes who polled it last");
+            assert!(sendings[1].as_mut().poll(&mut second.context()).is_ready() == (room > 1));
+        }
+        assert_eq!(first.get(), 1);
+        assert!(sendings[0].as_mut().poll(&mut first.context()).is_ready());
+        assert_eq!((frames(&pipe.written()).len() > 2, sender.pending()), (true, 0));
+    }
+
+    #[test]
+    fn an_owner_that_is_there_writes_by_itself() {
+        let (sender, pipe, owner) = stalled_and_owned();
+        let count = Count::default();
+        let mut sending = pin!(sender.send(vec![0; 10_000]));
+        assert!(sending.as_mut().poll(&mut count.context()).is_pending());
+        pipe.room(usize::MAX);
+        assert_eq!((owner.get(), count.get()), (1, 0));
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
+        assert_eq!(count.get(), 1);
+    }
+
     #[test]
     fn each_of_those_who_wait_is_woken_where_it_was_polled_last() {
-        let (sender, pipe) = stalled();
+        let (sender, pipe, owner) = stalled_and_owned();
         let counts = [(); 3].map(|()| Count::default());
         let mut sendings = [(); 2].map(|()| Box::pin(sender.send(vec![0; 10_000])));
         assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
         assert!(sendings[1].as_mut().poll(&mut counts[1].context()).is_pending());
         assert!(sendings[0].as_mut().poll(&mut counts[2].context()).is_pending());
         pipe.room(usize::MAX);
-        sender.outbox.flush_now();
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
         assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
         // One who was woken before and waits again is one of those.
         pipe.room(0);
         while sender.try_send(vec![0; 10_000]).is_ok() {}
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_pending());
         assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
         drop(sendings);
         pipe.room(usize::MAX);
-        sender.outbox.flush_now();
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
         assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
     }
 }

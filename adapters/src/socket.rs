@@ -182,8 +182,10 @@ impl WebSocket {
     /// Splits it into two parts for two tasks. The receiver is the one who has to be polled.
     ///
     /// A task that passes on what it receives to another peer does not poll its receiver while it waits for
-    /// that one, and so keeps what was sent the other way from leaving. Such a proxy needs both sockets whole
-    /// in one task, where it can poll them in turns as a [`Stream`] and a [`Sink`].
+    /// that one. What is sent the other way is then written by whoever waits to send more; what is left when
+    /// nobody does may wait for a tenth of a second, or, where only the owner writes as over TLS, for the
+    /// receiver. A proxy that must not wait has both sockets whole in one task, and polls them in turns as a
+    /// [`Stream`] and a [`Sink`].
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
     }
@@ -509,6 +511,8 @@ pub enum SinkError {
 
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {
+    use std::pin::pin;
+
     use wsforge_core::frame::Opcode;
     use wsforge_core::{ServerConnection, Timestamp};
 
@@ -543,5 +547,30 @@ mod tests {
         assert_eq!(opcodes, [Opcode::Close, Opcode::Pong, Opcode::Pong]);
         assert_eq!(written[1].2, b"hi");
         assert!(socket.close_info().unwrap().clean);
+    }
+
+    /// As in a proxy, which waits for its other side then.
+    #[test]
+    fn who_has_received_something_is_not_waited_for_to_write() {
+        for dropped in [false, true] {
+            let (mut socket, pipe) = socket();
+            let (sender, owner, count) = (socket.sender(), Count::default(), Count::default());
+            pipe.room(0);
+            while sender.try_send(vec![0; 10_000]).is_ok() {}
+            assert!(socket.poll_recv(&mut owner.context()).is_pending());
+            if dropped {
+                assert!(pin!(socket.recv()).poll(&mut owner.context()).is_pending());
+            } else {
+                // Masked with zeros.
+                pipe.sends(b"\x82\x82\0\0\0\0hi");
+                assert!(socket.poll_recv(&mut owner.context()).is_ready());
+            }
+            let mut sending = pin!(sender.send(vec![0; 10_000]));
+            assert!(sending.as_mut().poll(&mut count.context()).is_pending());
+            pipe.room(usize::MAX);
+            assert_eq!((owner.get(), count.get()), (0, 1));
+            assert!(sending.as_mut().poll(&mut count.context()).is_ready());
+            assert_eq!(sender.pending(), 0);
+        }
     }
 }

@@ -80,7 +80,10 @@ impl Session {
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
             Poll::Pending => {}
-            Poll::Ready(_) => self.away = Tick::floor(outbox.endpoint.timer.now()),
+            Poll::Ready(_) => {
+                self.away = Tick::floor(outbox.endpoint.timer.now());
+                outbox.leave();
+            }
         }
         Slack::recycle_if_idle(&mut self.slack);
         let waiting = self.slack.as_ref().is_some_and(|slack| slack.has_waiting());
@@ -115,6 +118,7 @@ impl Session {
     pub(crate) fn leave(&mut self, outbox: &Outbox) {
         if self.away == Tick::NEVER {
             self.away = Tick::floor(outbox.endpoint.timer.now());
+            outbox.leave();
         }
     }
 

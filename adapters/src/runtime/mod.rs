@@ -30,8 +30,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// One peer's bytes, both ways.
 ///
 /// Everything takes `&self`: the task that owns a connection reads, and whoever has something to send
-/// writes. The `poll_*` methods are only called by the owner, one at a time, so a transport need not
-/// keep more than one waker for each direction.
+/// writes. A transport need not keep more than one waker for each direction: only the owner calls
+/// [`poll_read`](Self::poll_read), and of those who write one polls at a time, for all.
 pub trait Transport: Send + Sync + 'static {
     /// Reads what is there into `buf`, at most once; 0 at the end of the stream.
     ///
