@@ -30,7 +30,7 @@ impl SendError {
 #[error("the connection is closed")]
 pub struct Closed;
 
-/// Why a ping or pong was not sent.
+/// Why a ping was not sent.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum PingError {
