@@ -92,7 +92,7 @@ impl Handshake {
     /// # Errors
     ///
     /// Why there is none: [`AcceptError::Rejected`] if the answer was a refusal, when the peer has had
-    /// the time to read it.
+    /// the time to read it, and [`AcceptError::TimedOut`] if it comes too late: then the peer is gone.
     ///
     /// # Cancel safety
     ///

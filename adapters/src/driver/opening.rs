@@ -8,7 +8,7 @@ use wsforge_core::handshake::{self, Accept, Reject, Request};
 use wsforge_core::{Input, Output, ServerConnection};
 
 use super::endpoint::Endpoint;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Nothing};
 use super::scratch::Scratch;
 use super::session::{Conn, Session};
@@ -90,12 +90,16 @@ impl Opening {
         output: &mut Output,
     ) {
         self.outbox.send_own(output, answered.is_err());
+        if answered.is_ok() {
+            self.outbox.open();
+        }
+        let answered = match self.outbox.phase() {
+            Phase::TimedOut => Err(AcceptError::TimedOut),
+            _ => answered,
+        };
         let endpoint = &self.outbox.endpoint;
         self.stage = match answered {
-            Ok(conn) => {
-                self.outbox.open();
-                Stage::Open(Some(Session::new(Conn::Server(conn), early)))
-            }
+            Ok(conn) => Stage::Open(Some(Session::new(Conn::Server(conn), early))),
             Err(error) => {
                 let conn = ServerConnection::refused(endpoint.config.clone(), endpoint.timer.now());
                 let session = Session::new(Conn::Server(conn), &[]);
