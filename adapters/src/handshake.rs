@@ -83,6 +83,10 @@ impl Handshake {
     /// # Errors
     ///
     /// As [`answer`](Self::answer).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn accept(self) -> Result<WebSocket, AcceptError> {
         self.answer(Answer::accept()).await
     }
@@ -96,7 +100,7 @@ impl Handshake {
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped, the connection is.
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn answer(mut self, answer: Answer) -> Result<WebSocket, AcceptError> {
         let mut output = Output::new();
         let config = &self.opening.outbox().endpoint.config;

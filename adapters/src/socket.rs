@@ -170,6 +170,10 @@ impl WebSocket {
     /// # Errors
     ///
     /// [`Closed`] if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, nothing has begun.
     pub async fn stream(&mut self, kind: wsforge_core::Kind) -> Result<MessageWriter<'_>, Closed> {
         MessageWriter::begin(self, kind)
     }

@@ -52,6 +52,10 @@ impl<'a> MessageWriter<'a> {
     /// # Errors
     ///
     /// [`Closed`] if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, so is the writer: the connection is closed with 1011.
     pub async fn finish(mut self) -> Result<(), Closed> {
         poll_fn(|cx| self.poll_write(cx, &Bytes::new(), true)).await
     }
