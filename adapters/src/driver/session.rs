@@ -195,8 +195,15 @@ impl Session {
                 Some(_) if self.is_parting() && !blocked => continue,
                 Some(_) if self.is_parting() => return Poll::Pending,
                 Some(Shutdown::Both) if blocked => return Poll::Pending,
-                Some(Shutdown::Both) => return self.finish(outbox, None),
-                Some(Shutdown::Write) if !blocked && !self.slack().half_closed => {
+                Some(Shutdown::Both) => {
+                    // Without a Close there is no deadline for it either.
+                    let ends = outbox.phase() != Phase::Open && !self.is_half_closed();
+                    if ends && outbox.transport.poll_close(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return self.finish(outbox, None);
+                }
+                Some(Shutdown::Write) if !blocked && !self.is_half_closed() => {
                     match outbox.transport.poll_shutdown(cx) {
                         Poll::Ready(_) => self.slack().half_closed = true,
                         Poll::Pending => {}
@@ -444,6 +451,10 @@ impl Session {
     /// Whether the peer has closed, and has answers to come before ours to that.
     fn is_parting(&self) -> bool {
         self.slack.as_ref().is_some_and(|slack| slack.parting.is_some())
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.slack.as_ref().is_some_and(|slack| slack.half_closed)
     }
 
     fn has_waiting_for(&self, aim: Aim) -> bool {

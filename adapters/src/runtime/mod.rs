@@ -83,6 +83,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Ends the writing side; the peer may still send.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ends the writing side when all is said, both ways, and the transport is about to be dropped.
+    ///
+    /// By itself it [shuts it down](Self::poll_shutdown), as where a layer of encryption has a farewell of
+    /// its own. Where dropping says as much, it need not do anything.
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+
     /// Ends both sides at once, so that whatever the owner waits for fails. Anybody may call it.
     fn abort(&self);
 
@@ -123,6 +131,10 @@ impl Transport for Box<dyn Transport> {
 
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_shutdown(cx)
+    }
+
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_close(cx)
     }
 
     fn abort(&self) {
