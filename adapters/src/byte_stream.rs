@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
+use wsforge_core::frame::Opcode;
+use wsforge_core::{Body, Chunk, CloseCode, Message};
 
 use crate::driver::halves::Half;
 use crate::driver::outbox::{Piece, Refusal, Room};
@@ -79,7 +80,7 @@ impl ByteStream {
         loop {
             let body = Body::Copy(bytes);
             let outbox = self.socket.outbox();
-            match push_body(outbox, Piece::Message, Kind::Binary, body, Room::Needed) {
+            match push_body(outbox, Piece::Message, Opcode::Binary, body, Room::Needed) {
                 Ok(_) => {
                     let len = bytes.len();
                     return self.socket.poll_half(Half::Write, cx, |socket, cx| {
