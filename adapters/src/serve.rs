@@ -19,6 +19,10 @@ use crate::{Answer, Options, WebSocket};
 ///
 /// It accepts connections until the future given to [`shutdown`](Self::shutdown) is ready, then closes
 /// all with 1001, waits for them, and gives a [`Report`].
+///
+/// # Cancel safety
+///
+/// Dropped before it is ready, it accepts no more; the connections that it has accepted go on.
 #[must_use = "a server runs when it is awaited"]
 pub struct Serve<L, D, H> {
     listener: L,
