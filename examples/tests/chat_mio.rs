@@ -2,26 +2,10 @@
 
 mod support;
 
-use support::{Peer, Server, masked, plain, plain_close};
+use support::{Peer, Server, plain, plain_close};
 use wsforge_core::frame::Opcode;
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat_mio");
-
-impl Peer {
-    fn say(&mut self, text: &str) {
-        self.send(&masked(Opcode::Text, true, text.as_bytes()));
-    }
-
-    fn hears(&self, text: &str) {
-        self.expect(&plain(Opcode::Text, true, text.as_bytes()));
-    }
-
-    /// Waits until all that it has said has been heard.
-    fn is_heard(&mut self) {
-        self.send(&masked(Opcode::Ping, true, b"?"));
-        self.expect(&plain(Opcode::Pong, true, b"?"));
-    }
-}
 
 /// Clients after their handshake, in these rooms.
 fn join<const N: usize>(server: &Server, rooms: [&[&str]; N]) -> [Peer; N] {
