@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
-use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
+use wsforge_core::frame::Opcode;
+use wsforge_core::{Body, Chunk, CloseCode, Message};
 
 use crate::driver::outbox::{Piece, Refusal, Room};
 use crate::driver::receive::{Aim, Nothing, Receive};
@@ -87,7 +88,7 @@ impl ByteStream {
         loop {
             let body = Body::Copy(bytes);
             let outbox = self.socket.outbox();
-            match push_body(outbox, Piece::Message, Kind::Binary, body, Room::Needed) {
+            match push_body(outbox, Piece::Message, Opcode::Binary, body, Room::Needed) {
                 Ok(_) => {
                     outbox.write_through(&mut Context::from_waker(&self.waker));
                     return Poll::Ready(Ok(bytes.len()));

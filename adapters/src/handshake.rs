@@ -103,6 +103,7 @@ impl Handshake {
         let written = answer.write(&self.request(), config, &mut output);
         self.opening.answer(written, &self.early, &mut output);
         let open = poll_fn(|cx| self.opening.poll(cx, |_, _, _| Opened::Later(())));
-        open.await?.map_err(|()| AcceptError::Closed)
+        let session = open.await?.map_err(|()| AcceptError::Closed)?;
+        Ok(WebSocket::new(self.opening.outbox().clone(), session))
     }
 }

@@ -29,10 +29,13 @@ mod handshake;
 pub use handshake::{Acceptor, Handshake};
 
 mod options;
-pub use options::Options;
+pub use options::{Options, Rate, Tcp};
 
 mod receiver;
 pub use receiver::Receiver;
+
+#[cfg(feature = "router")]
+pub mod router;
 
 pub mod runtime;
 
@@ -43,6 +46,7 @@ mod sender;
 pub use sender::Sender;
 
 mod serve;
+mod server;
 pub use serve::{Incoming, Report, Serve};
 
 mod socket;

@@ -109,14 +109,14 @@ pub(crate) fn push(
     room: Room<'_, '_>,
 ) -> Result<Pushed, Refusal> {
     let (kind, body) = parts(message);
-    push_body(outbox, piece, kind, body, room)
+    push_body(outbox, piece, kind.into(), body, room)
 }
 
 /// As [`push`], without owning the message.
 pub(crate) fn push_body(
     outbox: &Arc<Outbox>,
     piece: Piece,
-    kind: Kind,
+    opcode: Opcode,
     body: Body<'_>,
     room: Room<'_, '_>,
 ) -> Result<Pushed, Refusal> {
@@ -125,7 +125,7 @@ pub(crate) fn push_body(
     }
     // What the owner has gathered goes first.
     turn::uncork();
-    let pushed = outbox.push(piece, kind.into(), body, room)?;
+    let pushed = outbox.push(piece, opcode, body, room)?;
     if pushed == Pushed::Gathered {
         turn::gathered(outbox);
     }

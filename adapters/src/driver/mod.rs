@@ -5,8 +5,10 @@
 //! who send. What they share with other connections is in an [`Endpoint`](endpoint::Endpoint).
 
 pub(crate) mod backlog;
+pub(crate) mod content;
 pub(crate) mod endpoint;
 pub(crate) mod entropy;
+pub(crate) mod fan;
 pub(crate) mod opening;
 pub(crate) mod outbox;
 pub(crate) mod receive;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use wsforge_core::frame::Opcode;
 use wsforge_core::{
     Chunk, ClientConnection, CloseCode, Connection, Event, Input, Output, Role, ServerConnection,
     Shutdown, State, Timestamp,
@@ -494,6 +495,12 @@ fn decode<Side: Role, R: Receive>(
                 part(slack, aim, replies.output);
             }
             Event::Fail(_) => part(slack, aim, replies.output),
+            Event::Ping(payload) if !aim.keeps() => {
+                flow = receiver.control(Opcode::Ping, &payload, &mut replies);
+            }
+            Event::Pong(payload) if !aim.keeps() => {
+                flow = receiver.control(Opcode::Pong, &payload, &mut replies);
+            }
             _ => {}
         }
         if flow.is_break() || aim.keeps() && is_full(slack, outbox) {

@@ -36,6 +36,11 @@ impl Tick {
         Self(u32::try_from(at.as_millis().div_ceil(TICK.as_millis() as u64)).unwrap_or(u32::MAX))
     }
 
+    /// How many ticks have passed since `before`.
+    pub(crate) fn since(self, before: Self) -> u32 {
+        self.0.saturating_sub(before.0)
+    }
+
     pub(crate) fn timestamp(self) -> Timestamp {
         Timestamp::from_millis(u64::from(self.0) * TICK.as_millis() as u64)
     }
@@ -157,9 +162,11 @@ impl Timer {
         }
     }
 
-    /// How many connections there are.
-    pub(crate) fn len(&self) -> usize {
-        lock_plain(&self.registry).entries.len()
+    /// How long there has been a connection.
+    pub(crate) fn age(&self, key: u32) -> Duration {
+        let registry = lock_plain(&self.registry);
+        let born = registry.entries.get(key as usize).map(|entry| entry.born.timestamp());
+        born.map_or(Duration::ZERO, |born| self.now().since(born))
     }
 
     /// Waits for `duration`.

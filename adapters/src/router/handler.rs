@@ -1,4 +1,6 @@
-//! What a message is handled by.
+use std::fmt;
+
+use wsforge_core::Text;
 
 use super::{AppState, Connection, Extensions, Message, MessageType, Reply, Result};
 use crate::runtime::BoxFuture;
@@ -12,7 +14,7 @@ pub struct Received<'a> {
     /// What was sent, route word and all.
     pub bytes: &'a [u8],
     /// The same, if it is text.
-    pub text: Option<&'a str>,
+    pub(crate) lent: Option<&'a Text<'a>>,
     /// How much of it has chosen the handler: the route word and the space behind it.
     pub routed: usize,
     /// Who has sent it.
@@ -23,6 +25,19 @@ pub struct Received<'a> {
     pub extensions: &'a Extensions,
 }
 
+impl<'a> Received<'a> {
+    /// The message as text, if it is one. Of some it is looked at again whether they are, as safe code
+    /// must; who passes it on takes [`bytes`](Self::bytes).
+    pub fn text(&self) -> Option<&'a str> {
+        self.lent.map(|text| &**text)
+    }
+
+    /// The message to keep.
+    pub fn to_message(&self) -> Message {
+        Message { data: self.bytes.to_vec(), msg_type: self.kind }
+    }
+}
+
 /// What has become of a call.
 pub enum Outcome {
     /// It is over, and the answer, if any, has been written.
@@ -31,8 +46,27 @@ pub enum Outcome {
     Later(BoxFuture<Result<Option<Message>>>),
 }
 
-/// Handles messages; [`handler`](super::handler) makes one of a function.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(result) => f.debug_tuple("Done").field(result).finish(),
+            Self::Later(_) => f.write_str("Later(..)"),
+        }
+    }
+}
+
+/// Handles messages; [`handler`](super::handler()) makes one of a function.
+#[diagnostic::on_unimplemented(
+    message = "this is no function that handles messages",
+    label = "takes something that cannot be extracted, or gives something that is no response",
+    note = "`wsforge::router::handlers` tells what a handler may look like, and how to find what is wrong"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// Begins to handle a message. What outlives the call, it copies.
     fn call(&self, received: &Received<'_>, reply: &mut Reply<'_>) -> Outcome;
+
+    /// Whether it looks at [`Connection::request`], which is kept only then.
+    fn wants_request(&self) -> bool {
+        false
+    }
 }

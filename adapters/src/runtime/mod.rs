@@ -9,13 +9,19 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::buf::Limit;
 
+use crate::driver::endpoint::Endpoint;
+use crate::driver::opening::Opening;
+
 #[cfg(feature = "tokio")]
 pub mod tokio;
+
+pub(crate) mod tcp;
 
 mod task;
 pub(crate) use task::Stage;
@@ -150,6 +156,27 @@ pub trait Listener: Send + 'static {
     ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>>;
 }
 
+/// A [`Listener`] of any kind. What it accepts keeps its own type, only that nobody sees it any more.
+pub(crate) trait Door: Send {
+    /// Waits for the next connection, and begins its handshake.
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>>;
+}
+
+impl<L: Listener> Door for L {
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>> {
+        let accepted = self.poll_accept(cx);
+        accepted.map_ok(|(io, peer_addr)| (Opening::new(endpoint, io), peer_addr))
+    }
+}
+
 /// What runs tasks and waits.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Runs `task` beside others. Called from within a task.
@@ -160,4 +187,34 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Connects to a TCP port of a host, a name or an address. Called from within a task.
     fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>>;
+}
+
+/// A [`Runtime`] that we know by name.
+#[cfg(feature = "router")]
+pub(crate) trait Host: Runtime {
+    /// Finds out what `host:port` stands for.
+    fn resolve(&self, address: String) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
+
+    /// Accepts from a socket that listens and does not block.
+    fn door(&self, listener: std::net::TcpListener) -> io::Result<Box<dyn Door>>;
+
+    /// Runs a server on this thread, with a runtime of its own in which `make` is called, until it is over.
+    fn run(
+        &self,
+        make: Box<dyn FnOnce() -> io::Result<BoxFuture<crate::Report>> + Send>,
+    ) -> io::Result<crate::Report>;
+}
+
+/// The runtime that runs the task that asks.
+///
+/// # Errors
+///
+/// There is none, or none that we know.
+#[cfg(feature = "router")]
+pub(crate) fn current() -> io::Result<Arc<dyn Host>> {
+    #[cfg(feature = "tokio")]
+    if let Some(host) = tokio::current() {
+        return Ok(host);
+    }
+    Err(io::Error::other("this has to run within an asynchronous runtime, such as tokio's"))
 }

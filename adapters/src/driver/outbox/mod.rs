@@ -152,6 +152,7 @@ impl Outbox {
 
 impl<T: Transport> Outbox<T> {
     fn new(endpoint: Arc<Endpoint>, key: u32, client: bool, transport: T) -> Self {
+        endpoint.enter();
         let state = State {
             phase: Phase::Opening,
             corked: false,
@@ -283,6 +284,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         true
     }
 
+    /// Ends it at once, and wakes its owner to see that.
+    pub(crate) fn cut_off(&self) {
+        let mut state = lock(&self.state);
+        self.fail(&mut state, Phase::TimedOut);
+        self.settle(state);
+        self.transport.abort();
+    }
+
     /// Writes what waits, as far as the socket takes it now.
     pub(crate) fn flush_now(&self) {
         let mut state = lock(&self.state);
@@ -387,7 +396,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.
-    fn cut_at(&self) -> Tick {
+    pub(crate) fn cut_at(&self) -> Tick {
         Tick::ceil(self.endpoint.timer.now() + self.endpoint.config.close_timeout) + 2 * TICK
     }
 
@@ -459,7 +468,7 @@ fn in_place(body: &Body<'_>) -> bool {
 impl<T: ?Sized> Drop for Outbox<T> {
     fn drop(&mut self) {
         // First the place, as the key is somebody else's then.
-        self.endpoint.leave_place(self.key);
+        self.endpoint.leave(self.key);
         self.endpoint.timer.remove(self.key);
     }
 }

@@ -28,8 +28,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
-    /// Says by when the handshake has to be done.
-    pub(crate) fn open_by(&self, at: Tick) {
+    /// Says by when what goes on has to be done: the handshake, or the next step of a long answer.
+    pub(crate) fn finish_by(&self, at: Tick) {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
