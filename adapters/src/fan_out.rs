@@ -115,8 +115,8 @@ mod tests {
 
     use super::*;
     use crate::Options;
-    use crate::driver::turn;
     use crate::driver::outbox::mock::{Pipe, frames, opened};
+    use crate::driver::turn;
 
     fn member(of: &FanOut) -> (Sender, Member, Pipe) {
         let (outbox, pipe) = opened(Options::default());

@@ -31,6 +31,9 @@ pub use handshake::{Acceptor, Handshake};
 mod options;
 pub use options::{Options, Rate, Tcp};
 
+#[cfg(feature = "router")]
+pub mod prelude;
+
 mod receiver;
 pub use receiver::Receiver;
 
@@ -51,6 +54,9 @@ pub use serve::{Incoming, Report, Serve};
 
 mod socket;
 pub use socket::{Recv, Send, SinkError, WebSocket};
+
+#[cfg(feature = "macros")]
+pub use wsforge_macros::{WebSocketHandler, WebSocketMessage, websocket_handler};
 
 mod writer;
 pub use writer::MessageWriter;

@@ -14,8 +14,8 @@ use super::receive::{Aim, Nothing};
 use super::scratch::Scratch;
 use super::session::{Conn, Session};
 use super::timer::Tick;
-use crate::runtime::Transport;
 use crate::AcceptError;
+use crate::runtime::Transport;
 
 /// A peer from its first byte to its connection, or to the end of its refusal.
 #[derive(Debug)]

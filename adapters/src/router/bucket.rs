@@ -30,7 +30,8 @@ impl Bucket {
         let ticks = now.since(self.filled);
         if ticks > 0 || rate.is_none() {
             self.filled = now;
-            let brought = ticks.saturating_mul(rate.map_or(u32::MAX, |rate| rate.per_second.max(1)));
+            let brought =
+                ticks.saturating_mul(rate.map_or(u32::MAX, |rate| rate.per_second.max(1)));
             self.parts = match rate {
                 Some(_) => self.parts.saturating_add(brought).min(capacity(rate)),
                 None => u32::MAX,

@@ -82,7 +82,8 @@ impl Connection {
             let kept = Rare { address: long, subprotocol, request, data, ..Rare::default() };
             rare.get_or_init(|| Box::new(kept));
         }
-        let joined = of.join(|id| Self(Arc::new(Shared { outbox, of: of.clone(), id, address, rare })));
+        let joined =
+            of.join(|id| Self(Arc::new(Shared { outbox, of: of.clone(), id, address, rare })));
         joined.1
     }
 

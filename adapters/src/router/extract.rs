@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use super::params::{Fields, Params};
-use super::{Connection, ConnectionInfo, Error, Message, Received, Request, Result};
+use super::{
+    AppState, Connection, ConnectionInfo, Error, Extensions, Message, Received, Request, Result,
+};
 
 /// What a handler may take: made from a message that is still in the read buffer, and from what
 /// surrounds it.
@@ -104,6 +106,18 @@ pub struct State<T>(pub Arc<T>);
 impl<T: Send + Sync + 'static> Extract for State<T> {
     fn extract(received: &Received<'_>) -> Result<Self> {
         received.state.get().map(Self).ok_or_else(|| missing::<T>("state"))
+    }
+}
+
+impl Extract for AppState {
+    fn extract(received: &Received<'_>) -> Result<Self> {
+        Ok(received.state.clone())
+    }
+}
+
+impl Extract for Extensions {
+    fn extract(received: &Received<'_>) -> Result<Self> {
+        Ok(received.extensions.clone())
     }
 }
 
@@ -220,6 +234,8 @@ mod tests {
         assert!(Arc::ptr_eq(&found, &value));
         let State(found) = extract::<State<Arc<String>>>(&around, "").unwrap();
         assert!(Arc::ptr_eq(&*found, &value));
+        let all = extract::<AppState>(&around, "").unwrap();
+        assert!(Arc::ptr_eq(&all.get().unwrap(), &value));
         let missing = extract::<State<u8>>(&around, "").unwrap_err().to_string();
         assert_eq!(missing, "cannot extract: there is no state of type u8");
     }
@@ -231,6 +247,8 @@ mod tests {
         assert_eq!(missing, "cannot extract: there is no extension of type u8");
         around.extensions.insert("n", 7_u8);
         assert_eq!(*extract::<Extension<u8>>(&around, "").unwrap().0, 7);
+        let all = extract::<Extensions>(&around, "").unwrap();
+        assert_eq!(all.get::<u8>("n").as_deref(), Some(&7));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wsforge_core::Text;
 
@@ -68,5 +69,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether it looks at [`Connection::request`], which is kept only then.
     fn wants_request(&self) -> bool {
         false
+    }
+
+    /// What stands in for it where it is registered, if anything does: called through an [`Arc`], it may
+    /// give futures that borrow from the handler.
+    fn shared(self: Arc<Self>) -> Option<Arc<dyn Handler>> {
+        None
     }
 }

@@ -30,7 +30,9 @@ pub(crate) fn text(id: MemberId) -> ConnectionId {
 fn parse(text: &str) -> Option<MemberId> {
     let digits = text.strip_prefix(PREFIX)?;
     // One text for each number.
-    if !digits.bytes().all(|digit| digit.is_ascii_digit()) || digits.len() > 1 && digits.starts_with('0') {
+    if !digits.bytes().all(|digit| digit.is_ascii_digit())
+        || digits.len() > 1 && digits.starts_with('0')
+    {
         return None;
     }
     let number: u64 = digits.parse().ok()?;
@@ -79,7 +81,16 @@ mod tests {
 
     #[test]
     fn what_is_no_id_names_nobody() {
-        for text in ["", "conn_", "conn_01", "conn_+1", "conn_1 ", "Conn_1", "1", "conn_18446744073709551616"] {
+        for text in [
+            "",
+            "conn_",
+            "conn_01",
+            "conn_+1",
+            "conn_1 ",
+            "Conn_1",
+            "1",
+            "conn_18446744073709551616",
+        ] {
             assert_eq!(text.member_id(), None, "{text}");
         }
         assert!("conn_18446744073709551615".member_id().is_some());

@@ -118,7 +118,7 @@ impl MiddlewareChain {
 
     /// Sets the handler.
     pub fn handler(mut self, handler: Arc<dyn Handler>) -> Self {
-        self.handler = Some(handler);
+        self.handler = Some(handler.clone().shared().unwrap_or(handler));
         self
     }
 
@@ -253,5 +253,100 @@ where
 impl<F> fmt::Debug for FnMiddleware<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FnMiddleware").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::router::testing::{Around, now};
+    use crate::router::{Data, Error, Extension, handler};
+
+    /// Written as for the API that this one is compatible with.
+    struct Limit(usize);
+
+    #[async_trait]
+    impl Middleware for Limit {
+        async fn handle(
+            &self,
+            message: Message,
+            conn: Connection,
+            state: AppState,
+            extensions: Extensions,
+            next: Next,
+        ) -> Result<Option<Message>> {
+            if message.as_bytes().len() > self.0 {
+                return Ok(Some(Message::text("too long")));
+            }
+            extensions.insert("limit", self.0);
+            next.run(message, conn, state, extensions).await
+        }
+    }
+
+    fn run(chain: &MiddlewareChain, message: Message) -> Result<Option<Message>> {
+        let Around { connection, state, extensions, .. } = Around::new();
+        now(chain.execute(message, connection, state, extensions))
+    }
+
+    #[test]
+    fn a_middleware_answers_by_itself_or_goes_on() {
+        let limit = |Extension(n): Extension<usize>| n.to_string();
+        let chain = MiddlewareChain::new().layer(Arc::new(Limit(3))).handler(handler(limit));
+        assert_eq!(run(&chain, "abc".into()).unwrap(), Some("3".into()));
+        assert_eq!(run(&chain, "abcd".into()).unwrap(), Some("too long".into()));
+    }
+
+    #[test]
+    fn handlers_of_both_kinds_answer_and_fail_through_it() {
+        let all = [
+            handler(|Data(data): Data| data),
+            handler(async |Data(data): Data| data),
+            handler(|message: Message| Ok(message)),
+            handler(async |message: Message| Ok(message)),
+        ];
+        for handler in all {
+            let chain = MiddlewareChain::new().layer(Arc::new(Limit(3))).handler(handler);
+            let message = Message::binary("abc");
+            assert_eq!(run(&chain, message.clone()).unwrap(), Some(message));
+        }
+        for handler in
+            [handler(|| Err::<(), _>(Error::Full)), handler(async || Err::<(), _>(Error::Full))]
+        {
+            let chain = MiddlewareChain::new().layer(Arc::new(Limit(3))).handler(handler);
+            assert!(matches!(run(&chain, "abc".into()), Err(Error::Full)));
+        }
+        assert_eq!(
+            run(&MiddlewareChain::new().layer(Arc::new(Limit(3))), "a".into()).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_text_that_middleware_spoils_does_not_reach_the_handler() {
+        let spoil =
+            from_fn(|mut message: Message, connection, state, extensions, next| async move {
+                message.data.push(0xFF);
+                next.run(message, connection, state, extensions).await
+            });
+        let handler = handler(|_: Message| -> () { panic!("called") });
+        let chain = MiddlewareChain::new().layer(spoil).handler(handler);
+        assert!(matches!(run(&chain, "a".into()), Err(Error::InvalidMessage)));
+    }
+
+    #[test]
+    fn what_is_left_before_is_there_and_what_is_left_later_is_seen_outside() {
+        let around = Around::new();
+        around.extensions.insert("before", 1_u8);
+        let inner =
+            from_fn(|message, connection, state, extensions: Extensions, next| async move {
+                extensions.insert("later", 2_u16);
+                next.run(message, connection, state, extensions).await
+            });
+        let both = |Extension(a): Extension<u8>, Extension(b): Extension<u16>| format!("{a} {b}");
+        let layered = Layered::new(MiddlewareChain::new().layer(inner).handler(handler(both)));
+        assert_eq!(around.call(&layered, "a").unwrap(), [Message::text("1 2")]);
+        assert_eq!(around.extensions.get::<u16>("later").as_deref(), Some(&2));
     }
 }

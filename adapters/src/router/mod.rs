@@ -4,6 +4,9 @@
 
 mod app;
 
+mod batcher;
+pub use batcher::MessageBatcher;
+
 mod bucket;
 
 mod connection;
@@ -34,11 +37,19 @@ pub use id::{ConnectionId, ConnectionRef};
 mod into_handler;
 pub use into_handler::{Async, HandlerService, Lend, Lent, LentFn, Plain, handler};
 
+mod logger;
+pub use logger::{LogLevel, LoggerMiddleware};
+
+mod macros;
+
 mod manager;
 pub use manager::{ConnectionManager, Counters, Sent};
 
 mod message;
 pub use message::{Message, MessageType};
+
+mod metrics;
+pub use metrics::{Metrics, Rates, Stats};
 
 mod middleware;
 pub use middleware::{FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
@@ -48,6 +59,9 @@ mod origin;
 mod params;
 
 mod paths;
+
+mod rate;
+pub use rate::RateLimiter;
 
 mod request;
 pub use request::Request;
@@ -73,3 +87,10 @@ mod testing;
 
 #[doc = include_str!("../../docs/handlers.md")]
 pub mod handlers {}
+
+/// What macros write names.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+}

@@ -33,7 +33,8 @@ impl Origins {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let Some(origin) = Authority::parse(authority, default_port(scheme)) else { return false };
         self.loopback && origin.is_loopback()
-            || Authority::parse(request.host(), default_port(scheme)).is_some_and(|host| host == origin)
+            || Authority::parse(request.host(), default_port(scheme))
+                .is_some_and(|host| host == origin)
     }
 }
 
@@ -61,7 +62,9 @@ impl<'a> Authority<'a> {
         match host.parse::<std::net::IpAddr>() {
             Ok(address) => address.is_loopback(),
             // RFC 6761 section 6.3.
-            Err(_) => host.rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("localhost")),
+            Err(_) => {
+                host.rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("localhost"))
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+#[cfg(feature = "files")]
+use super::StaticFileHandler;
 use super::app::{App, Hooks, ask};
 use super::origin::Origins;
 use super::paths::{self, Paths};
@@ -13,8 +15,6 @@ use super::{
     AppState, Connection, ConnectionId, ConnectionManager, Error, Handler, Message, Middleware,
     Request, Routes,
 };
-#[cfg(feature = "files")]
-use super::StaticFileHandler;
 use crate::runtime::BoxFuture;
 use crate::{Answer, CloseInfo, Options};
 

@@ -163,6 +163,7 @@ impl fmt::Debug for Routes {
 
 impl Entry {
     fn new(layers: Vec<Arc<dyn Middleware>>, handler: Arc<dyn Handler>) -> Self {
+        let handler = handler.clone().shared().unwrap_or(handler);
         Self { layers, built: handler.clone(), handler }
     }
 

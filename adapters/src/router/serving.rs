@@ -63,7 +63,10 @@ enum Stop {
 impl Serving {
     pub(crate) fn new(app: Arc<App>, connection: Connection, session: Session, table: u32) -> Self {
         let options = &connection.outbox().endpoint.options;
-        let bucket = Bucket::full(options.message_rate, Tick::floor(connection.outbox().endpoint.timer.now()));
+        let bucket = Bucket::full(
+            options.message_rate,
+            Tick::floor(connection.outbox().endpoint.timer.now()),
+        );
         let (due, mood) = (Tick::NEVER, Mood::Handling);
         app.serving.fetch_add(1, Ordering::Relaxed);
         Self { app, connection, session, later: None, due, bucket, table, mood }
@@ -273,7 +276,11 @@ impl Dispatch<'_> {
                 None => return ControlFlow::Break(Stop::Panicked),
             }
         }
-        if self.bucket.take() { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop::TooFast) }
+        if self.bucket.take() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(Stop::TooFast)
+        }
     }
 }
 

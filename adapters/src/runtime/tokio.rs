@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
+use super::{BoxFuture, Listener, Runtime, Task, Transport, tcp};
 #[cfg(feature = "router")]
 use super::{Door, Host};
-use super::{BoxFuture, Listener, Runtime, Task, Transport, tcp};
 use crate::driver::sync::lock_plain;
 use crate::driver::timer::Timer;
 use crate::{
