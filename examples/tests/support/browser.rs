@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -42,7 +43,9 @@ impl Browser {
             let _ = writeln!(io::stderr(), "{why}");
             return None;
         };
-        let profile = format!("{}/chromium-{}", env!("CARGO_TARGET_TMPDIR"), process::id());
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let profile = format!("{}/chromium-{process}-{count}", env!("CARGO_TARGET_TMPDIR"));
         let data = format!("--user-data-dir={profile}");
         // It says where it listens on its standard error. It has no sandbox when root starts it, and shows
         // nothing here but our own pages; containers have a small /dev/shm.
@@ -111,7 +114,7 @@ impl Browser {
             PATIENCE.as_millis() / 2
         );
         let outcome = self.run(page, &script).await;
-        assert_eq!(outcome, true, "{condition} never held; the page shows the left");
+        assert_eq!(outcome, true, "{condition} never held; the page shows what is on the left");
     }
 
     /// Closes a page, as a user closes a tab.
