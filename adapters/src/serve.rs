@@ -38,8 +38,8 @@ pub struct Report {
     pub opened: usize,
     /// How many were refused because there were too many.
     pub turned_away: usize,
-    /// How many of those that were open when the server stopped have ended in time.
-    pub clean: usize,
+    /// How many of those that were open when the server stopped have ended in time, one way or the other.
+    pub closed: usize,
     /// How many had to be cut off in the end, as they did not close in time.
     pub cut: usize,
 }
@@ -61,7 +61,7 @@ impl Add for Report {
         Self {
             opened: self.opened + other.opened,
             turned_away: self.turned_away + other.turned_away,
-            clean: self.clean + other.clean,
+            closed: self.closed + other.closed,
             cut: self.cut + other.cut,
         }
     }
