@@ -4,13 +4,14 @@
 //! A handler is a function of what it wants to know of a message, and what it returns is the answer.
 
 use clap::Parser;
-use examples::Place;
+use examples::{Place, ctrl_c};
 use wsforge::prelude::*;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
+    let stop = ctrl_c().await;
     let listener = Place::parse().listen()?;
-    Router::new().default_handler(handler(echo)).listen_on(listener).await?;
+    Router::new().default_handler(handler(echo)).shutdown(stop).listen_on(listener).await?;
     Ok(())
 }
 
