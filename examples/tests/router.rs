@@ -145,7 +145,7 @@ fn graceful_lets_a_handler_finish_and_closes_all_with_1001() {
         peer.send(&masked_close(1001, ""));
         peer.expect_last(b"");
     }
-    let report = "2 connections, 2 ended in time, 0 cut off";
+    let report = "2 connections, 2 closed in time, 0 cut off";
     let stdout = ["saved one", "saved two", report].map(Into::into).to_vec();
     assert_eq!(server.finish(), Finished { code: Some(0), stdout, stderr: String::new() });
 }

@@ -24,8 +24,8 @@ async fn main() -> Result<()> {
         .listen_on(listener)
         .await?;
     println!(
-        "{} connections, {} ended in time, {} cut off",
-        report.opened, report.clean, report.cut
+        "{} connections, {} closed in time, {} cut off",
+        report.opened, report.closed, report.cut
     );
     Ok(())
 }
