@@ -70,12 +70,12 @@ fn a_room_hears_who_comes_who_goes_and_what_is_said_in_it() {
 #[test]
 fn who_joins_another_room_leaves_the_first() {
     let server = Server::start(CHAT, &[]);
-    let ann = join(&server, "ann", "tea");
-    hear(&[&ann], &joined("ann", &["ann"]));
+    let zoe = join(&server, "zoe", "tea");
+    hear(&[&zoe], &joined("zoe", &["zoe"]));
     let mut bob = join(&server, "bob", "tea");
-    hear(&[&ann, &bob], &joined("bob", &["ann", "bob"]));
+    hear(&[&zoe, &bob], &joined("bob", &["bob", "zoe"]));
     say(&mut bob, &json!({ "type": "join", "name": "bobby", "room": "coffee" }));
-    hear(&[&ann], &left("bob", &["ann"]));
+    hear(&[&zoe], &left("bob", &["zoe"]));
     hear(&[&bob], &joined("bobby", &["bobby"]));
     say(&mut bob, &json!({ "type": "say", "text": "alone" }));
     hear(&[&bob], &said("bobby", "alone"));
