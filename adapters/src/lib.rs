@@ -45,8 +45,11 @@ pub use sender::Sender;
 mod serve;
 pub use serve::{Incoming, Report, Serve};
 
+mod sink;
+pub use sink::SinkError;
+
 mod socket;
-pub use socket::{Recv, Send, SinkError, WebSocket};
+pub use socket::{Recv, Send, WebSocket};
 
 mod writer;
 pub use writer::MessageWriter;

@@ -7,10 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use bytes::Bytes;
-use futures_core::Stream;
-use futures_sink::Sink;
 use wsforge_core::{Chunk, CloseCode, Message as Lent, Output, OwnedChunk};
 
+use crate::driver::halves::{Half, Tasks};
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::receive::{Aim, Nothing, Receive};
@@ -189,7 +188,7 @@ impl WebSocket {
     /// that one. What is sent the other way is then written by whoever waits to send more; what is left when
     /// nobody does may wait for a tenth of a second, or, where only the owner writes as over TLS, for the
     /// receiver. A proxy that must not wait has both sockets whole in one task, and polls them in turns as a
-    /// [`Stream`] and a [`Sink`].
+    /// [`Stream`](futures_core::Stream) and a [`Sink`](futures_sink::Sink).
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
     }
@@ -218,6 +217,11 @@ impl WebSocket {
         }
         ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
         Poll::Ready(own.0)
+    }
+
+    /// See [`poll_half`](Self::poll_half).
+    pub(crate) fn tasks(&mut self, half: Half, cx: &Context<'_>) -> Option<Arc<Tasks>> {
+        self.session.as_mut()?.tasks_of(&self.outbox, half, cx)
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
@@ -305,7 +309,7 @@ impl WebSocket {
         self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
     }
 
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    pub(crate) fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         turn::flush();
         self.outbox.flush_now();
         // What is left then waits for something else than the transport.
@@ -459,58 +463,6 @@ impl Drop for WebSocket {
             outbox.transport.abort();
         }));
     }
-}
-
-impl Stream for WebSocket {
-    type Item = Message;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.get_mut().poll_recv(cx)
-    }
-}
-
-/// Messages are gathered until they are flushed, or too much of them is.
-///
-/// One task has to poll both this and the stream: two halves in two tasks would wake only one of them.
-/// For two tasks there is [`WebSocket::split`].
-impl Sink<Message> for WebSocket {
-    type Error = SinkError;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        let this = self.get_mut();
-        this.outbox.abandon_stream();
-        while !this.outbox.has_room(Piece::Fed, 0) {
-            ready!(this.poll_room(cx, Piece::Fed, 0));
-        }
-        Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SinkError> {
-        let this = self.get_mut();
-        match push(&this.outbox, Piece::Fed, &message, Room::Any) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(SinkError::Closed(Some(message))),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.get_mut().poll_flushed(cx).map_err(|Closed| SinkError::Closed(None))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        let this = self.get_mut();
-        this.sender().close(CloseCode::NORMAL, "");
-        let session = this.session.as_mut().expect("until it is dropped");
-        poll_end(session, &this.outbox, cx).map(Ok)
-    }
-}
-
-/// Why a sink takes no more.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SinkError {
-    /// The connection is closing; a message that was not taken comes back.
-    #[error("the connection is closed")]
-    Closed(Option<Message>),
 }
 
 #[cfg(all(test, not(wsforge_loom)))]

@@ -508,6 +508,8 @@ behaviours! {
         });
         poll_fn(|cx| Pin::new(&mut server).poll_close(cx)).await.unwrap();
         assert_eq!(end.await, 1000);
+        assert_eq!(server.recv().await, None);
+        poll_fn(|cx| Pin::new(&mut server).poll_close(cx)).await.unwrap();
         assert!(server.close_info().unwrap().clean);
         assert!(poll_fn(|cx| Pin::new(&mut server).poll_ready(cx)).await.is_err());
         let refused = Pin::new(&mut server).start_send("late".into()).unwrap_err();

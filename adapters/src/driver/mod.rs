@@ -7,6 +7,7 @@
 pub(crate) mod backlog;
 pub(crate) mod endpoint;
 pub(crate) mod entropy;
+pub(crate) mod halves;
 pub(crate) mod opening;
 pub(crate) mod outbox;
 pub(crate) mod receive;

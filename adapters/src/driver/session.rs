@@ -12,6 +12,7 @@ use wsforge_core::{
 };
 
 use super::entropy::Keys;
+use super::halves::{Half, Tasks};
 use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Receive};
 use super::replies::Replies;
@@ -82,7 +83,10 @@ impl Session {
             Poll::Pending => {}
             Poll::Ready(_) => {
                 self.away = Tick::floor(outbox.endpoint.timer.now());
-                outbox.leave();
+                // Of two tasks, the other may wait.
+                if self.tasks().is_none() {
+                    outbox.leave();
+                }
             }
         }
         Slack::recycle_if_idle(&mut self.slack);
@@ -120,6 +124,23 @@ impl Session {
             self.away = Tick::floor(outbox.endpoint.timer.now());
             outbox.leave();
         }
+    }
+
+    /// Whom to wake, if it is not just the task that polls `half` now.
+    pub(crate) fn tasks_of(
+        &mut self,
+        outbox: &Outbox,
+        half: Half,
+        cx: &Context<'_>,
+    ) -> Option<Arc<Tasks>> {
+        match self.tasks() {
+            Some(tasks) => tasks.wait(half, cx),
+            None => {
+                let tasks = Tasks::of(outbox, half, cx)?;
+                self.slack().tasks = Some(tasks);
+            }
+        }
+        self.tasks().cloned()
     }
 
     /// How it ended, once it has.
@@ -451,6 +472,10 @@ impl Session {
     /// Whether the peer has closed, and has answers to come before ours to that.
     fn is_parting(&self) -> bool {
         self.slack.as_ref().is_some_and(|slack| slack.parting.is_some())
+    }
+
+    fn tasks(&self) -> Option<&Arc<Tasks>> {
+        self.slack.as_ref()?.tasks.as_ref()
     }
 
     fn is_half_closed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
@@ -233,6 +233,15 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         own(&mut state, cx);
         !self.wants_attention()
+    }
+
+    /// Who is to be woken when there is something to do, if it is not `waker`'s task. Asked only while
+    /// something is in somebody's way.
+    pub(crate) fn owner_beside(&self, waker: &Waker) -> Option<Waker> {
+        if !self.wants_attention() {
+            return None;
+        }
+        lock(&self.state).owner.as_ref().filter(|owner| !owner.will_wake(waker)).cloned()
     }
 
     /// The owner does something else: it need not be woken, and is not waited for.
