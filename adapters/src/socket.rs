@@ -188,7 +188,7 @@ impl WebSocket {
     /// that one. What is sent the other way is then written by whoever waits to send more; what is left when
     /// nobody does may wait for a tenth of a second, or, where only the owner writes as over TLS, for the
     /// receiver. A proxy that must not wait has both sockets whole in one task, and polls them in turns as a
-    /// [`Stream`] and a [`Sink`].
+    /// [`Stream`](futures_core::Stream) and a [`Sink`](futures_sink::Sink).
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
     }

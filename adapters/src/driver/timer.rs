@@ -19,6 +19,9 @@ use crate::runtime::{BoxFuture, Runtime, Task};
 /// How exact deadlines are, and the clock is.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// The most that passes from one tick to the next, however late that comes.
+const MOST_AT_ONCE: Duration = Duration::from_secs(1);
+
 /// A time in ticks: half the size of a [`Timestamp`], and good for 13 years.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Tick(u32);
@@ -63,6 +66,8 @@ pub(crate) struct Timer {
     /// Milliseconds since the epoch, as of the last tick. Reading the clock itself would be a
     /// noticeable part of a turn.
     now: AtomicU64,
+    /// Those that have passed since the epoch and do not count.
+    lost: AtomicU64,
     registry: Mutex<Registry>,
 }
 
@@ -92,12 +97,13 @@ impl Timer {
             runtime,
             epoch: Instant::now(),
             now: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             registry: Mutex::new(registry),
         })
     }
 
-    /// What time it is, as of the last tick. It never goes back, and does not jump when somebody sets
-    /// the machine's clock.
+    /// What time it is, as of the last tick. It never goes back, and does not jump: neither when somebody
+    /// sets the machine's clock, nor when the process has been stopped for a while.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))
     }
@@ -181,7 +187,12 @@ impl Timer {
     }
 
     fn read_clock(&self) -> Timestamp {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let counted = passed.saturating_sub(self.lost.load(Ordering::Relaxed));
+        // Whatever keeps the timer from running keeps peers from being heard.
+        let most = self.now.load(Ordering::Relaxed).saturating_add(MOST_AT_ONCE.as_millis() as u64);
+        let now = counted.min(most);
+        self.lost.fetch_add(counted - now, Ordering::Relaxed);
         Timestamp::from_millis(self.now.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
