@@ -62,14 +62,7 @@ impl<R: Role> Connection<R> {
         let (lent, used) = (&input.remaining()[payload.clone()], payload.end);
         let mut copy = Vec::with_capacity(lent.len());
         copy.extend_from_slice(lent);
-        let ascii = if R::CLIENT {
-            false
-        } else if kind == Kind::Text && copy.len() <= mask::SHORT_TEXT {
-            mask::apply_ascii(&mut copy, key)
-        } else {
-            mask::apply(&mut copy, key);
-            false
-        };
+        let ascii = !R::CLIENT && mask::apply_ascii(&mut copy, key);
         // What is wrong stays where it is: the long road finds it, and says so.
         if kind == Kind::Text && !ascii && simdutf8::basic::from_utf8(&copy).is_err() {
             return None;
