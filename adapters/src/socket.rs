@@ -210,12 +210,19 @@ impl WebSocket {
 
     /// Polls [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let session = self.session.as_mut().expect("until it is dropped");
+        match session.next_parked(&self.outbox) {
+            Some(message) => Poll::Ready(Some(message)),
+            None => self.poll_own(cx),
+        }
+    }
+
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         let mut own = Own(None);
         let session = self.session.as_mut().expect("until it is dropped");
-        if session.next_waiting(&self.outbox, &mut own).is_some() {
-            return Poll::Ready(own.0);
+        if session.next_waiting(&self.outbox, &mut own).is_none() {
+            ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
         }
-        ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
         Poll::Ready(own.0)
     }
 

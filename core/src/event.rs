@@ -206,7 +206,7 @@ impl Deref for Text<'_> {
     #[inline]
     fn deref(&self) -> &str {
         match &self.0 {
-            TextRepr::Ascii(bytes) => str::from_utf8(bytes).unwrap_or_default(),
+            TextRepr::Ascii(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
             TextRepr::Borrowed(text) => text,
             TextRepr::Owned(text) => text,
         }

@@ -102,6 +102,15 @@ impl OwnedMessage {
         }
     }
 
+    /// A message whose `bytes` are UTF-8 if it is a text.
+    #[inline]
+    pub(crate) const fn known(kind: Kind, bytes: Bytes) -> Self {
+        match kind {
+            Kind::Binary => Self::Binary(bytes),
+            Kind::Text => Self::Text(Utf8Bytes(bytes)),
+        }
+    }
+
     /// Which kind of message this is.
     pub const fn kind(&self) -> Kind {
         match self {
@@ -111,6 +120,7 @@ impl OwnedMessage {
     }
 
     /// The message's bytes, whichever kind it is.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Binary(bytes) => bytes,

@@ -220,6 +220,38 @@ fn an_owned_message_is_split_off_the_read_buffer() {
     }
 }
 
+/// A short frame is, and what is not one is left to the long road.
+#[test]
+fn a_copied_message_takes_one_allocation() {
+    let (mut conn, mut output) = (server(), Output::new());
+    for payload in [&b"ab"[..], &[b'b'; 125], "é".repeat(9).as_bytes(), &[b'c'; 60_000]] {
+        let mut bytes = frame(Opcode::Text, true, payload);
+        let received = bytes.clone();
+        let mut input = Input::new(&mut bytes, Timestamp::ZERO);
+        let mut message = None;
+        let info = measure(|| message = conn.next_copied(&mut input));
+        assert!(input.is_empty());
+        assert_eq!(message.unwrap().as_bytes(), payload);
+        assert_eq!((info.count_total, info.bytes_total), (1, payload.len() as u64), "{info:?}");
+        assert!(bytes == received, "it is not unmasked where it lies");
+    }
+    for unusual in [
+        frame(Opcode::Ping, true, b"ping"),
+        frame(Opcode::Text, true, b"ab\xFF"),
+        frame(Opcode::Text, true, &[0xFF; 600]),
+        frame(Opcode::Binary, false, b"a fragment"),
+    ] {
+        let mut bytes = unusual.clone();
+        let mut input = Input::new(&mut bytes, Timestamp::ZERO);
+        assert_eq!(conn.next_copied(&mut input), None);
+        assert_eq!(input.remaining(), unusual);
+        assert!(output.is_empty());
+    }
+    let mut bytes = frame(Opcode::Text, true, b"ab\xFF");
+    let mut input = Input::new(&mut bytes, Timestamp::ZERO);
+    assert!(matches!(conn.next_event(&mut input, &mut output), Some(Event::Fail(_))));
+}
+
 /// One that comes in pieces is so too, if it may wait there for its end.
 #[test]
 fn an_owned_message_comes_whole_where_there_is_room() {

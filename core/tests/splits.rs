@@ -143,6 +143,31 @@ fn run_owned<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize], room: usize
     (seen, end.written(), before, end.conn.outcome())
 }
 
+/// The same, with a driver that copies each message if it can.
+fn run_copied<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
+    let (mut rest, mut cuts, mut kept) = (bytes, cuts.iter().cycle(), Vec::new());
+    while !rest.is_empty() {
+        let len = cuts.next().map_or(rest.len(), |len| rest.len().min(*len));
+        let (piece, behind) = rest.split_at(len);
+        let mut piece = piece.to_vec();
+        let mut input = Input::new(&mut piece, end.now);
+        loop {
+            if let Some(message) = end.conn.next_copied(&mut input) {
+                kept.push(OwnedEvent::Message(message));
+            } else if let Some(event) = end.conn.next_event(&mut input, &mut end.output) {
+                kept.push(event.into());
+            } else {
+                break;
+            }
+        }
+        rest = behind;
+    }
+    let before = (end.conn.state(), end.conn.outcome());
+    kept.extend(end.conn.handle_eof().map(OwnedEvent::from));
+    let seen = kept.into_iter().map(Seen::from).collect();
+    (seen, end.written(), before, end.conn.outcome())
+}
+
 /// The same, with a driver that reads the rest of large messages straight into their memory.
 fn run_directly<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
     let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
@@ -232,6 +257,7 @@ proptest! {
         let whole = run(server(&config), &bytes, &[usize::MAX]);
         prop_assert_eq!(&run(server(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(&run_owned(server(&config), &bytes, &cuts, room), &whole);
+        prop_assert_eq!(&run_copied(server(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(run_growing(server(&config), &bytes, &cuts, room), whole);
     }
 
@@ -251,6 +277,7 @@ proptest! {
         let whole = run(client(&config), &bytes, &[usize::MAX]);
         prop_assert_eq!(&run(client(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(&run_owned(client(&config), &bytes, &cuts, room), &whole);
+        prop_assert_eq!(&run_copied(client(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(run_growing(client(&config), &bytes, &cuts, room), whole);
     }
 
@@ -273,6 +300,7 @@ proptest! {
         };
         let whole = joined(run(server(&config), &bytes, &[usize::MAX]));
         prop_assert_eq!(&joined(run(server(&config), &bytes, &cuts)), &whole);
+        prop_assert_eq!(&joined(run_copied(server(&config), &bytes, &cuts)), &whole);
         prop_assert_eq!(joined(run_owned(server(&config), &bytes, &cuts, room)), whole);
     }
 }

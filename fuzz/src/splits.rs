@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use wsforge_core::{
-    ClientConnection, Connection, Input, Output, Role, ServerConnection, Timestamp,
+    ClientConnection, Connection, Input, Output, OwnedEvent, Role, ServerConnection, Timestamp,
 };
 
 use crate::Source;
@@ -71,6 +71,10 @@ fn run<R: Role>(
                 left.extend_from_slice(piece);
                 let room = if way == 3 { room } else { 0 };
                 let mut input = Input::growing(&mut left, room, Timestamp::ZERO);
+                // Copied, what can be at once.
+                if let Some(message) = conn.next_copied(&mut input) {
+                    seen.push(OwnedEvent::Message(message).into());
+                }
                 while let Some(event) = conn.next_event(&mut input, &mut output) {
                     seen.push(event.into());
                 }

@@ -21,6 +21,7 @@ use super::scratch::Scratch;
 use super::slack::{Kept, Slack};
 use super::timer::{TICK, Tick};
 use super::turn;
+use crate::Message;
 use crate::close::{CloseInfo, ConnectionError};
 
 /// Reads before it is somebody else's turn.
@@ -97,7 +98,22 @@ impl Session {
     }
 
     /// Gives the next of the messages that came with the last one that was received. The way is short:
-    /// nothing is read, and nobody is waited for.
+    /// nothing is read, nobody is waited for, and nothing can be sent.
+    #[inline]
+    pub(crate) fn next_parked(&mut self, outbox: &Outbox) -> Option<Message> {
+        let slack = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())?;
+        let parked = slack.parked.get_mut(slack.at..)?;
+        let mut input = Input::new(parked, outbox.endpoint.timer.now());
+        let message = conn!(self, conn => conn.next_copied(&mut input))?;
+        let left = input.len();
+        slack.unpark(left);
+        if left == 0 {
+            self.rest(outbox);
+        }
+        Some(message)
+    }
+
+    /// As [`next_parked`](Self::next_parked), whatever it is that waits.
     pub(crate) fn next_waiting<R: Receive>(
         &mut self,
         outbox: &Arc<Outbox>,
@@ -106,17 +122,18 @@ impl Session {
         if !self.has_waiting() {
             return None;
         }
-        let (now, mut output) = (outbox.endpoint.timer.now(), Output::new());
-        let flow = self.hand_on_waiting(outbox, &mut output, Aim::Whole, now, receiver);
-        if output.capacity() == 0 {
-            // There is nothing to drop, but the compiler does not know.
-            mem::forget(output);
-        }
+        let now = outbox.endpoint.timer.now();
+        let flow = self.hand_on_waiting(outbox, &mut Output::new(), Aim::Whole, now, receiver);
         if !self.has_waiting() {
-            Slack::recycle_if_idle(&mut self.slack);
-            outbox.set_gathering(false);
+            self.rest(outbox);
         }
         flow.break_value()
+    }
+
+    /// Nothing waits any more.
+    fn rest(&mut self, outbox: &Outbox) {
+        Slack::recycle_if_idle(&mut self.slack);
+        outbox.set_gathering(false);
     }
 
     /// Whoever polled it has given up, and does something else.
@@ -340,13 +357,8 @@ impl Session {
         let at = slack.at;
         let (flow, left) = self.decode(outbox, output, &mut parked[at..], aim, now, receiver);
         let slack = self.slack();
-        slack.at = parked.len() - left;
         slack.parked = parked;
-        if left == 0 {
-            slack.parked.clear();
-            slack.parked.shrink_to(64 * 1024);
-            slack.at = 0;
-        }
+        slack.unpark(left);
         flow
     }
 

@@ -67,6 +67,17 @@ impl Slack {
         }
     }
 
+    /// All but the last `left` of the bytes that were parked have been decoded.
+    #[inline]
+    pub(crate) fn unpark(&mut self, left: usize) {
+        self.at = self.parked.len() - left;
+        if left == 0 {
+            self.parked.clear();
+            self.parked.shrink_to(Self::KEPT_CAPACITY);
+            self.at = 0;
+        }
+    }
+
     /// Keeps a message that nobody receives now.
     pub(crate) fn keep(&mut self, message: Message<'_>) {
         self.push(Kept::Message(message.into_owned()));

@@ -144,16 +144,9 @@ impl<R: Role> Connection<R> {
         {
             self.timers.heard(input.now());
             let payload = &mut input.take(frame.payload.end)[frame.payload.start..];
-            if R::CLIENT {
-                // Servers do not mask.
-            } else if frame.kind == Kind::Text && payload.len() <= mask::SHORT_TEXT {
-                if mask::apply_ascii(payload, frame.key) {
-                    return Some(Event::Message(Message::Text(Text::ascii(payload))));
-                }
-            } else {
-                mask::apply(payload, frame.key);
-            }
-            return Some(self.whole_message(frame.kind, payload, input, output));
+            // Servers do not mask.
+            let ascii = !R::CLIENT && mask::apply_ascii(payload, frame.key);
+            return self.whole_message(frame.kind, payload, ascii, input, output);
         }
         if input.is_empty() {
             return None;
@@ -308,8 +301,8 @@ impl<R: Role> Connection<R> {
                 Step::Chunk { kind, first, last, payload } => {
                     Some(Event::Chunk(Chunk { kind, first, last, payload: &mut bytes[payload] }))
                 }
-                Step::Message(kind, payload) => {
-                    Some(self.whole_message(kind, &mut bytes[payload], input, output))
+                Step::Message { kind, payload, ascii } => {
+                    self.whole_message(kind, &mut bytes[payload], ascii, input, output)
                 }
                 Step::BinaryOwned(bytes) => {
                     Some(Event::Message(Message::Binary(Payload::Owned(bytes))))
@@ -338,24 +331,29 @@ impl<R: Role> Connection<R> {
             && self.receiver.leaves(input.remaining(), input.room(), !R::CLIENT, &self.config)
     }
 
+    /// Always gives an event: an option, so that it is made where it is to be.
     #[inline]
     fn whole_message<'buf>(
         &mut self,
         kind: Kind,
         payload: &'buf mut [u8],
+        ascii: bool,
         input: &mut Input<'buf>,
         output: &mut Output,
-    ) -> Event<'buf> {
-        Event::Message(match kind {
-            Kind::Binary => Message::Binary(Payload::Borrowed(payload)),
-            Kind::Text => match simdutf8::basic::from_utf8(payload) {
-                Ok(text) => Message::Text(Text::borrowed(text)),
-                Err(_) => {
-                    input.take_all();
-                    return self.fail(Error::BadUtf8, input.now(), output);
-                }
-            },
-        })
+    ) -> Option<Event<'buf>> {
+        if kind == Kind::Binary {
+            return Some(Event::Message(Message::Binary(Payload::Borrowed(payload))));
+        }
+        if ascii {
+            return Some(Event::Message(Message::Text(Text::ascii(payload))));
+        }
+        match simdutf8::basic::from_utf8(payload) {
+            Ok(text) => Some(Event::Message(Message::Text(Text::borrowed(text)))),
+            Err(_) => {
+                input.take_all();
+                Some(self.fail(Error::BadUtf8, input.now(), output))
+            }
+        }
     }
 
     fn handle_control<'buf>(

@@ -1,9 +1,11 @@
-//! Events to keep: payloads split off the read buffer rather than lent.
+//! Events to keep: payloads split off the read buffer, or copied out of it, rather than lent.
+
+use alloc::vec::Vec;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Connection;
-use crate::{Input, Output, OwnedEvent, Role, Timestamp};
+use super::{Connection, ShortFrame};
+use crate::{Input, Kind, Output, OwnedEvent, OwnedMessage, Role, Timestamp, mask};
 
 impl<R: Role> Connection<R> {
     /// As [`next_event`](Self::next_event), over a buffer that can be shared: a payload that lies in it
@@ -44,5 +46,29 @@ impl<R: Role> Connection<R> {
             _ => input.advance(used),
         }
         event
+    }
+
+    /// A copy of the next message, if it stands at the front as a short frame with nothing unusual about
+    /// it. `None` says nothing more than to ask [`next_event`](Self::next_event).
+    ///
+    /// For a driver whose user keeps every message: making an [`OwnedMessage`] of an event is a longer way
+    /// to the same.
+    #[inline]
+    pub fn next_copied(&mut self, input: &mut Input<'_>) -> Option<OwnedMessage> {
+        if !self.plain {
+            return None;
+        }
+        let ShortFrame { kind, key, payload } = ShortFrame::parse::<R>(input.remaining())?;
+        let (lent, used) = (&input.remaining()[payload.clone()], payload.end);
+        let mut copy = Vec::with_capacity(lent.len());
+        copy.extend_from_slice(lent);
+        let ascii = !R::CLIENT && mask::apply_ascii(&mut copy, key);
+        // What is wrong stays where it is: the long road finds it, and says so.
+        if kind == Kind::Text && !ascii && simdutf8::basic::from_utf8(&copy).is_err() {
+            return None;
+        }
+        self.timers.heard(input.now());
+        input.take(used);
+        Some(OwnedMessage::known(kind, copy.into()))
     }
 }

@@ -79,8 +79,12 @@ pub(super) enum Step {
     },
     Control(Opcode, Range<usize>),
     ControlOwned(Opcode, Box<[u8]>),
-    /// An unfragmented message. A text is not validated yet.
-    Message(Kind, Range<usize>),
+    /// An unfragmented message. A text is not validated yet, but may be known to be ASCII.
+    Message {
+        kind: Kind,
+        payload: Range<usize>,
+        ascii: bool,
+    },
     BinaryOwned(Vec<u8>),
     TextOwned(String),
 }
@@ -117,14 +121,12 @@ impl Receiver {
         let whole = fin && opcode != Opcode::Continuation && config.delivery == Delivery::Messages;
         if len <= (buf.len() - at) as u64 && (whole || opcode.is_control()) {
             let payload = at..at + len as usize;
-            if let Some(key) = mask {
-                mask::apply(&mut buf[payload.clone()], key);
-            }
+            let ascii = mask.is_some_and(|key| mask::apply_ascii(&mut buf[payload.clone()], key));
             let end = payload.end;
             return Ok(match opcode {
                 Opcode::Binary | Opcode::Continuation | Opcode::Text => {
                     let kind = self.message.take().unwrap_or(Kind::Binary);
-                    (end, Step::Message(kind, payload))
+                    (end, Step::Message { kind, payload, ascii })
                 }
                 Opcode::Close | Opcode::Ping | Opcode::Pong => {
                     (end, Step::Control(opcode, payload))
