@@ -471,5 +471,9 @@ on_each_runtime! {
 
 /// How much waits for all but one.
 fn connections_pending(manager: &ConnectionManager, but: &Connection) -> usize {
-    manager.iter().filter(|connection| connection != but).map(|connection| connection.pending()).sum()
+    manager
+        .iter()
+        .filter(|connection| connection != but)
+        .map(|connection| connection.pending())
+        .sum()
 }
