@@ -35,6 +35,7 @@ pub(crate) async fn documented(message: Message) -> Result<Message> {
 }
 
 #[websocket_handler]
+#[allow(clippy::needless_lifetimes, reason = "they are no trouble either")]
 fn lent<'a>(text: &'a str, _: Connection) -> &'a str {
     text
 }

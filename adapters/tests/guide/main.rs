@@ -21,6 +21,7 @@ use snippets::*;
 use tokio::task::AbortHandle;
 use wsforge::prelude::*;
 use wsforge::proto::frame::Opcode;
+use wsforge::runtime::BoxFuture;
 
 /// What a peer gets for a message.
 fn answer(router: Router, opcode: Opcode, payload: impl AsRef<[u8]>) -> (Opcode, Vec<u8>) {
@@ -90,14 +91,14 @@ fn heartbeats_run_beside_the_server() {
 
 #[test]
 fn heartbeats_reach_all() {
-    let monitors: [fn(Arc<ConnectionManager>) -> (AbortHandle, thread::JoinHandle<()>); 2] = [
-        |manager| task(heartbeats::heartbeat_monitor(manager)),
-        |manager| task(keeping_alive::keep_alive_task(manager)),
+    let monitors: [fn(Arc<ConnectionManager>) -> BoxFuture<()>; 2] = [
+        |manager| Box::pin(heartbeats::heartbeat_monitor(manager)),
+        |manager| Box::pin(keeping_alive::keep_alive_task(manager)),
     ];
     for monitor in monitors {
         let (server, manager, mut peers) = with_peers(handler(|| ()), 2);
         // Its first tick is at once.
-        let (abort, thread) = monitor(manager);
+        let (abort, thread) = task(monitor(manager));
         for (peer, _) in &mut peers {
             let ping = peer.frame();
             assert_eq!((ping.opcode, ping.payload), (Opcode::Ping, vec![]));

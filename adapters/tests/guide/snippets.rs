@@ -1,12 +1,13 @@
 //! The guide's code as it stands there. What it leaves out stands behind a `//+`: imports, types that it
 //! names only, and what the tests make values with.
 #![allow(
+    clippy::uninlined_format_args,
     dead_code,
-    unused_imports,
-    unused_variables,
-    unused_must_use,
     missing_docs,
-    unreachable_pub
+    unreachable_pub,
+    unused_imports,
+    unused_must_use,
+    unused_variables
 )]
 
 pub mod connection_limit {
