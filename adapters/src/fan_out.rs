@@ -115,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::Options;
+    use crate::driver::fan::AT_A_TIME;
     use crate::driver::outbox::mock::{Pipe, frames, opened};
     use crate::driver::turn;
 
@@ -181,6 +182,37 @@ mod tests {
         assert!(panicked.is_err());
         send(Audience::All, b"b");
         assert_eq!(bodies(&pipe), b"b");
+    }
+
+    /// Rule 14.
+    #[test]
+    fn who_leaves_while_others_are_written_to_gets_nothing_nor_does_who_comes_in_its_place() {
+        let fan_out = FanOut::new();
+        let (_, _first, first_pipe) = member(&fan_out);
+        let between: Vec<_> = (0..AT_A_TIME).map(|_| member(&fan_out)).collect();
+        let (sender, leaving, pipe) = member(&fan_out);
+        let (come, came) = std::sync::mpsc::channel();
+        first_pipe.first({
+            let fan_out = fan_out.clone();
+            move || {
+                // The member's and the sender's: a plan does not hold on to all at once.
+                assert_eq!(Arc::strong_count(&sender.outbox), 2);
+                let index = leaving.id().index();
+                drop(leaving);
+                let (sender, member, pipe) = member(&fan_out);
+                assert_eq!(member.id().index(), index);
+                come.send((sender, member, pipe)).unwrap();
+            }
+        });
+        fan_out.send(Audience::All, Kind::Binary, b"a");
+        let (_, _late, late_pipe) = came.recv().unwrap();
+        assert!(between.iter().all(|(.., pipe)| bodies(pipe) == b"a"));
+        assert_eq!(
+            (bodies(&first_pipe), bodies(&pipe), bodies(&late_pipe)),
+            (b"a".to_vec(), vec![], vec![])
+        );
+        fan_out.send(Audience::All, Kind::Binary, b"b");
+        assert_eq!((bodies(&pipe), bodies(&late_pipe)), (vec![], b"b".to_vec()));
     }
 
     /// Rule 14.

@@ -83,6 +83,10 @@ impl Handshake {
     /// # Errors
     ///
     /// As [`answer`](Self::answer).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn accept(self) -> Result<WebSocket, AcceptError> {
         self.answer(Answer::accept()).await
     }
@@ -92,11 +96,11 @@ impl Handshake {
     /// # Errors
     ///
     /// Why there is none: [`AcceptError::Rejected`] if the answer was a refusal, when the peer has had
-    /// the time to read it.
+    /// the time to read it, and [`AcceptError::TimedOut`] if it comes too late: then the peer is gone.
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped, the connection is.
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn answer(mut self, answer: Answer) -> Result<WebSocket, AcceptError> {
         let mut output = Output::new();
         let config = &self.opening.outbox().endpoint.config;

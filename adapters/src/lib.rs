@@ -52,8 +52,11 @@ mod serve;
 mod server;
 pub use serve::{Incoming, Report, Serve};
 
+mod sink;
+pub use sink::SinkError;
+
 mod socket;
-pub use socket::{Recv, Send, SinkError, WebSocket};
+pub use socket::{Recv, Send, WebSocket};
 
 #[cfg(feature = "macros")]
 pub use wsforge_macros::{WebSocketHandler, WebSocketMessage, websocket_handler};

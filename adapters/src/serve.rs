@@ -19,6 +19,10 @@ use crate::{Answer, Options, WebSocket};
 ///
 /// It accepts connections until the future given to [`shutdown`](Self::shutdown) is ready, then closes
 /// all with 1001, waits for them, and gives a [`Report`].
+///
+/// # Cancel safety
+///
+/// Dropped before it is ready, it accepts no more; the connections that it has accepted go on.
 #[must_use = "a server runs when it is awaited"]
 pub struct Serve<L, D, H> {
     listener: L,
@@ -38,8 +42,8 @@ pub struct Report {
     pub opened: usize,
     /// How many were refused because there were too many.
     pub turned_away: usize,
-    /// How many of those that were open when the server stopped have ended in time.
-    pub clean: usize,
+    /// How many of those that were open when the server stopped have ended in time, one way or the other.
+    pub closed: usize,
     /// How many had to be cut off in the end, as they did not close in time.
     pub cut: usize,
 }
@@ -61,7 +65,7 @@ impl Add for Report {
         Self {
             opened: self.opened + other.opened,
             turned_away: self.turned_away + other.turned_away,
-            clean: self.clean + other.clean,
+            closed: self.closed + other.closed,
             cut: self.cut + other.cut,
         }
     }

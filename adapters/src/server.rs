@@ -113,11 +113,11 @@ impl<A: Application> Server<A> {
             }
         }
         drop(door);
-        let (clean, cut) = self.stop(patience).await;
+        let (closed, cut) = self.stop(patience).await;
         Report {
             opened: self.opened.load(Ordering::Relaxed),
             turned_away: self.turned_away.load(Ordering::Relaxed),
-            clean,
+            closed,
             cut,
         }
     }

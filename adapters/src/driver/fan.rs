@@ -95,6 +95,9 @@ enum To {
 /// More than this does not wait for the end of a turn.
 const MAX_GATHERED: (usize, usize) = (64 * 1024, 64);
 
+/// So many peers are written to before it is looked again who has left.
+pub(crate) const AT_A_TIME: usize = 256;
+
 impl<P> Default for Fan<P> {
     fn default() -> Self {
         Self {
@@ -246,25 +249,27 @@ impl<P: Peer> Fan<P> {
 
     fn execute(&self, plan: Plan) {
         let bytes = Bytes::from(plan.bytes);
-        // No lock is held while sockets are written to.
-        let targets: Vec<(MemberId, Arc<Outbox>)> = {
+        // Who joins from here on gets nothing of it.
+        let targets: Vec<MemberId> = {
             let members = read(&self.members);
-            let outbox = |id: MemberId| {
-                Some((id, members.peers.get(id.index())?.as_ref()?.outbox().clone()))
-            };
-            let plan = members.hub.plan(plan.to.audience());
-            plan.filter_map(|target| outbox(target.member)).collect()
+            members.hub.plan(plan.to.audience()).map(|target| target.member).collect()
         };
-        let mut accepted = targets.len() as u64;
-        let (mut over, mut evicted) = (Vec::new(), 0);
-        for (id, outbox) in targets {
-            match outbox.offer(&bytes, plan.frames) {
-                Ok(()) => continue,
-                Err(Refusal::Full) => evicted += 1,
-                Err(_) => {}
+        let (mut accepted, mut evicted) = (0, 0);
+        let (mut some, mut over) = (Vec::new(), Vec::new());
+        for ids in targets.chunks(AT_A_TIME) {
+            // No lock is held while sockets are written to.
+            some.extend(read(&self.members).outboxes_of(ids));
+            for (id, outbox) in some.drain(..) {
+                match outbox.offer(&bytes, plan.frames) {
+                    Ok(()) => {
+                        accepted += 1;
+                        continue;
+                    }
+                    Err(Refusal::Full) => evicted += 1,
+                    Err(_) => {}
+                }
+                over.push(id);
             }
-            accepted -= 1;
-            over.push(id);
         }
         let frames = plan.frames as u64;
         for tally in [Some(&self.tally), plan.report.as_deref()].into_iter().flatten() {
@@ -280,6 +285,16 @@ impl<P: Peer> Fan<P> {
             drop(members);
             drop(gone);
         }
+    }
+}
+
+impl<P: Peer> Members<P> {
+    /// Those of `ids` who have not left.
+    fn outboxes_of(&self, ids: &[MemberId]) -> impl Iterator<Item = (MemberId, Arc<Outbox>)> {
+        ids.iter().filter(|id| self.hub.contains(**id)).filter_map(|id| {
+            let peer = self.peers.get(id.index())?.as_ref()?;
+            Some((*id, peer.outbox().clone()))
+        })
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod content;
 pub(crate) mod endpoint;
 pub(crate) mod entropy;
 pub(crate) mod fan;
+pub(crate) mod halves;
 pub(crate) mod opening;
 pub(crate) mod outbox;
 pub(crate) mod receive;

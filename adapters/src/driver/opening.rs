@@ -9,7 +9,7 @@ use wsforge_core::{Input, Output, ServerConnection};
 
 use super::content::{Content, Streaming};
 use super::endpoint::Endpoint;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Nothing};
 use super::scratch::Scratch;
 use super::session::{Conn, Session};
@@ -125,11 +125,13 @@ impl Opening {
         output: &mut Output,
     ) {
         self.outbox.send_own(output, answered.is_err());
+        if answered.is_ok() {
+            self.outbox.open();
+        }
+        let late = self.outbox.phase() == Phase::TimedOut;
         match answered {
-            Ok(conn) => {
-                self.outbox.open();
-                self.stage = Stage::Open(Some(Session::new(Conn::Server(conn), early)));
-            }
+            _ if late => self.refuse(AcceptError::TimedOut),
+            Ok(conn) => self.stage = Stage::Open(Some(Session::new(Conn::Server(conn), early))),
             Err(Refused { error, content: Some(content) }) => {
                 let streaming = Streaming::new(content, &self.outbox);
                 self.stage = Stage::Streaming(Box::new(streaming), Some(error));

@@ -69,6 +69,11 @@ impl Aim {
         matches!(self, Self::Empty | Self::Room(..))
     }
 
+    /// Whether it is the writer of a message who waits, and not somebody who has the socket again.
+    pub(super) fn streams(self) -> bool {
+        matches!(self, Self::Room(Piece::Fragment { .. }, _))
+    }
+
     /// Hands on a message, or keeps it.
     #[inline(always)] // Moving it from place to place would be a good part of an echo.
     pub(super) fn hand_on<R: Receive>(

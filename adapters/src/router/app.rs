@@ -35,6 +35,7 @@ pub(crate) struct App {
 /// What is called on the way; each is there at most once.
 #[derive(Clone)]
 pub(crate) struct Hooks {
+    pub(crate) listen: Option<Arc<OnListen>>,
     pub(crate) connect: Option<Arc<OnConnect>>,
     pub(crate) disconnect: Option<Arc<OnConnect>>,
     pub(crate) close: Option<Arc<OnClose>>,
@@ -43,6 +44,7 @@ pub(crate) struct Hooks {
     pub(crate) http: Option<Arc<Ask>>,
 }
 
+pub(crate) type OnListen = dyn Fn(SocketAddr) + Send + Sync;
 pub(crate) type OnConnect = dyn Fn(&Arc<ConnectionManager>, ConnectionId) + Send + Sync;
 pub(crate) type OnClose = dyn Fn(&Connection, &CloseInfo) + Send + Sync;
 pub(crate) type OnError = dyn Fn(&Error, &Connection) -> Option<Message> + Send + Sync;
@@ -51,6 +53,7 @@ pub(crate) type Ask = dyn Fn(Arc<Request>) -> BoxFuture<Answer> + Send + Sync;
 impl Default for Hooks {
     fn default() -> Self {
         Self {
+            listen: None,
             connect: None,
             disconnect: None,
             close: None,

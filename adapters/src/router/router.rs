@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 #[cfg(feature = "files")]
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -156,6 +157,16 @@ impl Router {
 
 /// What is called on the way of a connection.
 impl Router {
+    /// Is called when [`listen`](Self::listen) listens, with the address: it has found the port, if it was
+    /// given 0.
+    pub fn on_listen<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(SocketAddr) + Send + Sync + 'static,
+    {
+        self.hooks.listen = Some(Arc::new(hook));
+        self
+    }
+
     /// Answers opening handshakes that are well-formed: looks at the request, waits if it has to, and
     /// gives any [`Answer`]: it accepts, picks a subprotocol, adds headers, or refuses.
     ///

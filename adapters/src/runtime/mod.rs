@@ -23,6 +23,9 @@ pub mod tokio;
 
 pub(crate) mod tcp;
 
+#[cfg(all(unix, feature = "tokio"))]
+mod threads;
+
 mod task;
 pub(crate) use task::Stage;
 pub use task::Task;
@@ -33,8 +36,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// One peer's bytes, both ways.
 ///
 /// Everything takes `&self`: the task that owns a connection reads, and whoever has something to send
-/// writes. The `poll_*` methods are only called by the owner, one at a time, so a transport need not
-/// keep more than one waker for each direction.
+/// writes. A transport need not keep more than one waker for each direction: only the owner calls
+/// [`poll_read`](Self::poll_read), and of those who write one polls at a time, for all.
 pub trait Transport: Send + Sync + 'static {
     /// Reads what is there into `buf`, at most once; 0 at the end of the stream.
     ///
@@ -86,6 +89,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Ends the writing side; the peer may still send.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ends the writing side when all is said, both ways, and the transport is about to be dropped.
+    ///
+    /// By itself it [shuts it down](Self::poll_shutdown), as where a layer of encryption has a farewell of
+    /// its own. Where dropping says as much, it need not do anything.
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+
     /// Ends both sides at once, so that whatever the owner waits for fails. Anybody may call it.
     fn abort(&self);
 
@@ -126,6 +137,10 @@ impl Transport for Box<dyn Transport> {
 
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_shutdown(cx)
+    }
+
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_close(cx)
     }
 
     fn abort(&self) {

@@ -46,3 +46,48 @@ fn listen_on(address: SocketAddr, tcp: &Tcp, shared: bool) -> io::Result<TcpList
     socket.listen(i32::try_from(tcp.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+    #[test]
+    fn sockets_are_set_up_as_they_are_to_be() {
+        let plain = listen(&[LOCAL.into()], &Tcp::default(), false).unwrap();
+        assert!(SockRef::from(&plain).tcp_nodelay().unwrap());
+        let size = Some(20_000);
+        let tcp = Tcp { backlog: 7, nodelay: false, recv_buffer_size: size, send_buffer_size: size };
+        let listener = listen(&[LOCAL.into()], &tcp, false).unwrap();
+        let socket = SockRef::from(&listener);
+        assert!(!socket.tcp_nodelay().unwrap());
+        // Linux doubles what it is asked for.
+        assert!((20_000..=40_000).contains(&socket.recv_buffer_size().unwrap()));
+        assert!((20_000..=40_000).contains(&socket.send_buffer_size().unwrap()));
+        // It does not block.
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_first_address_that_can_be_is_listened_on() {
+        // TEST-NET-1 is nobody's.
+        let nobodys = ([192, 0, 2, 1], 80).into();
+        let listener = listen(&[nobodys, LOCAL.into()], &Tcp::default(), false).unwrap();
+        assert!(listener.local_addr().unwrap().ip().is_loopback());
+        assert!(listen(&[nobodys], &Tcp::default(), false).is_err());
+        assert!(listen(&[], &Tcp::default(), false).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_those_that_share_it_listen_on_the_same_address() {
+        let (tcp, shared) = (Tcp::default(), true);
+        let first = listen(&[LOCAL.into()], &tcp, shared).unwrap();
+        let address = first.local_addr().unwrap();
+        assert!(listen(&[address], &tcp, shared).is_ok());
+        assert!(listen(&[address], &tcp, false).is_err());
+    }
+}

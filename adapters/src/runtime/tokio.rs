@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
+#[cfg(unix)]
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
+#[cfg(unix)]
+use super::threads::share_out;
 use super::{BoxFuture, Listener, Runtime, Task, Transport, tcp};
 #[cfg(feature = "router")]
 use super::{Door, Host};
@@ -106,20 +109,9 @@ where
         drop(guard);
         listeners.push((runtime, listener));
     }
-    let serve = &serve;
-    thread::scope(|scope| {
-        let threads = listeners.into_iter().map(|(runtime, listener)| {
-            let name = "wsforge-worker".to_owned();
-            thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || runtime.block_on(async { serve(listener).await }))
-        });
-        let threads = threads.collect::<io::Result<Vec<_>>>()?;
-        let join = |thread: thread::ScopedJoinHandle<'_, F::Output>| match thread.join() {
-            Ok(output) => output,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        Ok(threads.into_iter().map(join).collect())
+    let thread = |_| thread::Builder::new().name("wsforge-worker".into());
+    share_out(listeners, thread, |(runtime, listener)| {
+        runtime.block_on(async { serve(listener).await })
     })
 }
 
@@ -284,6 +276,10 @@ macro_rules! socket {
 
             fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
                 Poll::Ready(SockRef::from(self).shutdown(Shutdown::Write))
+            }
+
+            fn poll_close(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
             }
 
             fn abort(&self) {

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener as Socket};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ pub struct Started {
 
 impl Started {
     pub fn new(flavor: Flavor, router: Router) -> Self {
+        // Not every test's peers answer a Close.
+        let router = router.close_timeout(Duration::from_millis(500));
         let listener = Socket::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -73,6 +76,10 @@ impl<T> Notes<T> {
     /// The next one, for which it waits.
     pub fn next(&self) -> T {
         self.0.recv_timeout(FOREVER).expect("something happens")
+    }
+
+    pub fn try_next(&self) -> Option<T> {
+        self.0.try_recv().ok()
     }
 
     /// All that are left, when nobody notes any more.

@@ -83,18 +83,22 @@ impl Router {
     async fn serve(self, address: String) -> Result<Report> {
         let host = runtime::current()?;
         let addresses = host.resolve(address).await?;
-        let Some(workers) = self.workers else {
-            let socket = tcp::listen(&addresses, &self.options.tcp, false)?;
-            let door = host.door(socket)?;
-            return Ok(self.run(host, door).await);
-        };
-        let mut sockets = vec![tcp::listen(&addresses, &self.options.tcp, true)?];
-        // The first one picks the port, if any will do.
-        let address = sockets[0].local_addr()?;
-        while sockets.len() < workers {
-            sockets.push(tcp::listen(&[address], &self.options.tcp, true)?);
+        let (tcp, shared) = (self.options.tcp, self.workers.is_some());
+        let socket = tcp::listen(&addresses, &tcp, shared)?;
+        let address = socket.local_addr()?;
+        let mut others = Vec::new();
+        for _ in 1..self.workers.unwrap_or(1) {
+            others.push(tcp::listen(&[address], &tcp, true)?);
         }
-        Ok(self.spread(&host, sockets).await?)
+        if let Some(listen) = &self.hooks.listen {
+            listen(address);
+        }
+        if shared {
+            others.push(socket);
+            return Ok(self.spread(&host, others).await?);
+        }
+        let door = host.door(socket)?;
+        Ok(self.run(host, door).await)
     }
 
     async fn run(mut self, runtime: Arc<dyn Runtime>, door: Box<dyn Door>) -> Report {
