@@ -5,10 +5,13 @@
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, ItemFn, Meta, parse_macro_input};
+use syn::spanned::Spanned;
+use syn::{
+    DeriveInput, FnArg, ItemFn, Meta, PatType, ReturnType, Signature, Type, parse_macro_input,
+};
 
-/// Marks a function as a handler: it is left as it is, and if it cannot be one, the compiler says so here
-/// and not where it is made one.
+/// Marks a function as a handler: it is left as it is, and if it cannot be one, the compiler says so here,
+/// at the argument or result that is to blame, and not where it is made one.
 ///
 /// Generic functions are not looked at, since what they are is known only where they are used.
 ///
@@ -31,7 +34,7 @@ pub fn websocket_handler(arguments: TokenStream, item: TokenStream) -> TokenStre
             return quote!(#item #error).into();
         }
     };
-    let generics = &function.sig.generics;
+    let Signature { ident: name, generics, inputs, output, .. } = &function.sig;
     // The lifetimes of a plain function that borrows its message are no trouble.
     if generics.type_params().next().is_some() || generics.const_params().next().is_some() {
         return item.into();
@@ -40,11 +43,29 @@ pub fn websocket_handler(arguments: TokenStream, item: TokenStream) -> TokenStre
     let conditions = function.attrs.iter().filter(
         |attribute| matches!(&attribute.meta, Meta::List(list) if list.path.is_ident("cfg")),
     );
-    let name = &function.sig.ident;
+    let extracts = inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(PatType { ty, .. }) if !matches!(**ty, Type::Reference(_)) => {
+            Some(quote_spanned!(ty.span() => ::wsforge::router::__private::extracts::<#ty>();))
+        }
+        _ => None,
+    });
+    let responds = match output {
+        // What cannot be named here is looked at with the rest.
+        ReturnType::Type(_, ty)
+            if generics.params.is_empty() && !matches!(**ty, Type::ImplTrait(_)) =>
+        {
+            Some(quote_spanned!(ty.span() => ::wsforge::router::__private::responds::<#ty>();))
+        }
+        _ => None,
+    };
     let check = quote_spanned! { name.span() =>
         #(#conditions)*
         #[allow(deprecated)]
-        const _: fn() = || drop(::wsforge::router::handler(#name));
+        const _: fn() = || {
+            #(#extracts)*
+            #responds
+            drop(::wsforge::router::handler(#name));
+        };
     };
     quote!(#item #check).into()
 }

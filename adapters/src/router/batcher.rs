@@ -1,4 +1,3 @@
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,15 @@ use crate::runtime::Runtime;
 /// assert_eq!(batcher.add("a"), None);
 /// assert_eq!(batcher.add("b"), None);
 /// assert_eq!(batcher.add("c"), Some(Message::text("a\nb\nc")));
+/// ```
+///
+/// ```no_run
+/// # #[tokio::main] async fn main() {
+/// # use std::sync::Arc;
+/// # use wsforge::router::{ConnectionManager, MessageBatcher};
+/// # let (batcher, manager) = (Arc::new(MessageBatcher::new(3)), ConnectionManager::new());
+/// tokio::spawn(batcher.run(wsforge::tokio::Tokio, move |batch| manager.broadcast(batch)));
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct MessageBatcher {
@@ -107,23 +115,17 @@ impl MessageBatcher {
     /// # Cancel safety
     ///
     /// If it is dropped, what waits is still there.
-    pub fn run(
-        self: Arc<Self>,
-        runtime: impl Runtime,
-        send: impl Fn(Message) + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        async move {
-            loop {
-                let now = Instant::now();
-                if let Some(batch) = self.flush_due(now) {
-                    send(batch);
-                }
-                let wait = self
-                    .deadline()
-                    .map_or(self.max_delay, |deadline| deadline.saturating_duration_since(now));
-                // What is not due waits for some time, however short.
-                runtime.sleep(wait.max(Duration::from_millis(1))).await;
+    pub async fn run(self: Arc<Self>, runtime: impl Runtime, send: impl Fn(Message)) {
+        loop {
+            let now = Instant::now();
+            if let Some(batch) = self.flush_due(now) {
+                send(batch);
             }
+            let wait = self
+                .deadline()
+                .map_or(self.max_delay, |deadline| deadline.saturating_duration_since(now));
+            // What is not due waits for some time, however short.
+            runtime.sleep(wait.max(Duration::from_millis(1))).await;
         }
     }
 
@@ -141,6 +143,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
     use std::pin::pin;
     use std::sync::mpsc;
     use std::task::{Context, Waker};

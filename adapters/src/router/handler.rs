@@ -59,8 +59,9 @@ impl fmt::Debug for Outcome {
 /// Handles messages; [`handler`](super::handler()) makes one of a function.
 #[diagnostic::on_unimplemented(
     message = "this is no function that handles messages",
-    label = "takes something that cannot be extracted, or gives something that is no response",
-    note = "`wsforge::router::handlers` tells what a handler may look like, and how to find what is wrong"
+    label = "no handler",
+    note = "with `#[websocket_handler]` on the function, the compiler says what is to blame",
+    note = "`wsforge::router::handlers` tells what a handler may look like"
 )]
 pub trait Handler: Send + Sync + 'static {
     /// Begins to handle a message. What outlives the call, it copies.

@@ -134,6 +134,7 @@ macro_rules! extract {
 
 macro_rules! functions_of {
     ($($T:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<F, R, $($T,)*> Handler for HandlerService<F, (Plain, $($T,)*)>
         where
             F: Fn($($T),*) -> R + Send + Sync + 'static,
@@ -151,6 +152,7 @@ macro_rules! functions_of {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<F, U, $($T,)*> Handler for HandlerService<F, (Async, $($T,)*)>
         where
             F: Fn($($T),*) -> U + Send + Sync + 'static,
@@ -186,6 +188,7 @@ macro_rules! functions_of_lent_and {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<F, B, $($T,)*> Handler for HandlerService<F, (Lent<B>, $($T,)*)>
         where
             B: Lend + ?Sized,
@@ -230,7 +233,8 @@ functions_of_lent_and!(T2 T3 T4 T5 T6 T7 T8);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::testing::Around;
+    use crate::router::response::Wire;
+    use crate::router::testing::{Around, now};
     use crate::router::{Connection, Data, Json, Path, Query, State};
 
     /// What the peer gets when `handler` handles a text, or what the error says.
@@ -290,6 +294,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_arguments, reason = "that is the point")]
     fn up_to_eight_arguments_are_extracted_in_their_order() {
         type S = State<u8>;
         fn eight(a: &str, _: S, _: S, _: S, _: S, _: S, _: S, State(n): S) -> String {
@@ -313,5 +318,47 @@ mod tests {
         assert!(handler(|_: Message, _: Option<Query<()>>| async {}).wants_request());
         assert!(handler(|_: &str, _: Result<Path<u8>>| ()).wants_request());
         assert!(![handler(echo), handler(upper), handler(|| ())].iter().any(|h| h.wants_request()));
+    }
+
+    /// A peer that keeps nothing.
+    struct Nowhere;
+
+    impl Wire for Nowhere {
+        fn send(
+            &mut self,
+            _: wsforge_core::Kind,
+            _: wsforge_core::Body<'_>,
+        ) -> std::result::Result<(), wsforge_core::SendError> {
+            Ok(())
+        }
+    }
+
+    fn allocations(handler: &Arc<dyn Handler>) -> u64 {
+        let around = Around::new();
+        around.receive("a text of some length".into(), |received| {
+            let count = allocation_counter::measure(|| {
+                let mut nowhere = Nowhere;
+                let mut reply = Reply::to(&mut nowhere, &around.connection);
+                match handler.call(received, &mut reply) {
+                    Outcome::Done(result) => result.unwrap(),
+                    Outcome::Later(future) => {
+                        reply.message(now(future).unwrap().unwrap()).unwrap();
+                    }
+                }
+            });
+            count.count_total
+        })
+    }
+
+    #[test]
+    fn plain_functions_allocate_nothing_and_async_ones_a_future_and_a_copy() {
+        fn same(bytes: &[u8]) -> &[u8] {
+            bytes
+        }
+        assert_eq!(allocations(&handler(second)), 0);
+        assert_eq!(allocations(&handler(same)), 0);
+        assert_eq!(allocations(&handler(|_: Connection| "a")), 0);
+        assert_eq!(allocations(&handler(|message: Message| message)), 1);
+        assert_eq!(allocations(&handler(echo)), 2);
     }
 }

@@ -26,7 +26,6 @@ pub enum LogLevel {
 
 impl LoggerMiddleware {
     /// Logs at [`LogLevel::Info`].
-    #[expect(clippy::new_ret_no_self, reason = "middleware is added as an `Arc`")]
     pub fn new() -> Arc<Self> {
         Self::with_level(LogLevel::default())
     }

@@ -93,4 +93,12 @@ pub mod handlers {}
 pub mod __private {
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
+
+    use super::{Extract, IntoResponse};
+
+    /// Does nothing but compile.
+    pub const fn extracts<T: Extract>() {}
+
+    /// Does nothing but compile.
+    pub const fn responds<T: IntoResponse>() {}
 }
