@@ -45,7 +45,7 @@ impl Drop for Server {
 /// Runs a test on each of the ways to serve.
 fn on_each_api(mode: &str, test: impl AsyncFn(&Server)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for api in ["lent", "socket"] {
+    for api in ["lent", "router", "router-lent", "socket"] {
         for threads in ["1", "2"] {
             let arguments =
                 ["--runtime", "tokio", "--api", api, "--threads", threads, "--mode", mode];
