@@ -50,12 +50,6 @@ impl<F, M> HandlerService<F, M> {
     }
 }
 
-impl<F: Clone, M> Clone for HandlerService<F, M> {
-    fn clone(&self) -> Self {
-        Self::new(self.f.clone())
-    }
-}
-
 impl<F, M> fmt::Debug for HandlerService<F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerService").finish_non_exhaustive()
