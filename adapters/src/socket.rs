@@ -358,7 +358,7 @@ struct Each<F>(F);
 impl<B, F: FnMut(Lent<'_>, &mut Replies<'_>) -> ControlFlow<B>> Receive for Each<F> {
     type Break = B;
 
-    #[inline]
+    #[inline(always)] // As `hand_on`: the move would be as long as the rest of the way.
     fn message(&mut self, message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<B> {
         (self.0)(message, replies)
     }
