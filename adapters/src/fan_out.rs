@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use wsforge_core::Kind;
-use wsforge_core::hub::{Audience, MemberId, SubscribeError};
+use wsforge_core::hub::{Audience, Hub, MemberId, SubscribeError};
 
 use crate::Sender;
 use crate::driver::fan::Fan;
@@ -61,7 +61,7 @@ impl FanOut {
 
     /// The number of members.
     pub fn len(&self) -> usize {
-        self.0.with_hub(|hub| hub.len())
+        self.0.with_hub(Hub::len)
     }
 
     /// Whether nobody has joined.

@@ -49,6 +49,7 @@ mod sender;
 pub use sender::Sender;
 
 mod serve;
+#[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]
 mod server;
 pub use serve::{Incoming, Report, Serve};
 

@@ -193,7 +193,7 @@ impl<A: Application> Server<A> {
             outboxes.retain(|outbox| !outbox.phase().is_gone());
             outboxes
         };
-        while !(left().is_empty() && self.app.serving() == 0) && !pass(pause).await {}
+        while (!left().is_empty() || self.app.serving() > 0) && !pass(pause).await {}
         let left = left();
         left.iter().for_each(|outbox| outbox.cut_off());
         let cut = left.len().max(self.app.serving());

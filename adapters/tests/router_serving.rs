@@ -12,9 +12,9 @@ use std::time::Duration;
 use raw::{Flavor, REQUEST, Raw};
 use router::{Gate, Notes, Started, text};
 use tokio::sync::oneshot;
+use wsforge::Report;
 use wsforge::proto::frame::Opcode;
 use wsforge::router::{Connection, ConnectionManager, Message, Result, Router, State, handler};
-use wsforge::Report;
 
 /// A router that listens by itself.
 struct Listening {

@@ -108,7 +108,7 @@ impl Opening {
     }
 
     /// While `decide` has said that it answers later: whether it is too late for any answer but a refusal.
-    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_late(&self, cx: &Context<'_>) -> Poll<()> {
         self.outbox.sleep(cx);
         let now = Tick::floor(self.outbox.endpoint.timer.now());
         if self.deadline <= now || self.outbox.phase().is_gone() {

@@ -102,7 +102,7 @@ mod tests {
             for bits in [bits, small << 32 | bits & 0xFF, u64::MAX, u64::MAX << 32, u64::from(u32::MAX)] {
                 let id = MemberId::from_bits(bits);
                 prop_assert_eq!(text(id).member_id(), Some(id));
-                prop_assert_eq!((&text(id)).member_id(), Some(id));
+                prop_assert_eq!(text(id).member_id(), Some(id));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use wsforge_core::CloseCode;
 use wsforge_core::frame::Opcode;
-use wsforge_core::hub::{Audience, MemberId};
+use wsforge_core::hub::{Audience, Hub, MemberId};
 
 use super::connection::opcode;
 use super::id;
@@ -50,7 +50,7 @@ impl ConnectionManager {
 
     /// How many connections there are.
     pub fn count(&self) -> usize {
-        self.0.with_hub(|hub| hub.len())
+        self.0.with_hub(Hub::len)
     }
 
     /// The ids of all connections.

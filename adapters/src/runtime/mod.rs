@@ -21,6 +21,7 @@ use crate::driver::opening::Opening;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
+#[cfg(any(feature = "router", feature = "tokio"))]
 pub(crate) mod tcp;
 
 #[cfg(all(unix, feature = "tokio"))]

@@ -138,11 +138,11 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
 fn routed(api: Api, mode: Mode) -> Arc<dyn Handler> {
     match (matches!(api, Api::RouterLent), mode) {
         (false, Mode::Broadcast) => handler(broadcast),
-        (true, Mode::Broadcast) => handler(
-            |message: router::Message, State(everybody): State<ConnectionManager>| {
+        (true, Mode::Broadcast) => {
+            handler(|message: router::Message, State(everybody): State<ConnectionManager>| {
                 everybody.broadcast(message);
-            },
-        ),
+            })
+        }
         (false, Mode::Echo) => handler(async |message: router::Message| message),
         (true, Mode::Echo) => Arc::new(Echo),
         (false, Mode::Json) => handler(async |Json(envelope): Json<Owned>| JsonResponse(envelope)),

@@ -43,13 +43,13 @@ impl Workers {
         self.change(|state| state.stopped = true);
     }
 
-    pub(super) fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_stopped(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock_plain(&self.0);
         if state.stopped { Poll::Ready(()) } else { state.wait(cx) }
     }
 
     /// Waits until all have ended.
-    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<io::Result<Report>> {
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<io::Result<Report>> {
         let mut state = lock_plain(&self.0);
         if state.running > 0 {
             return state.wait(cx);
