@@ -339,6 +339,19 @@ on_each_runtime! {
         server.stop();
     }
 
+    fn what_nobody_handles_is_dropped_and_counted(flavor: Flavor) {
+        let router = Router::new().route("/a", handler(|| "a"));
+        let manager = router.connection_manager();
+        let server = Started::new(flavor, router);
+        let mut peer = server.open();
+        peer.send_frame(Opcode::Text, "/b");
+        peer.send_frame(Opcode::Binary, "/a");
+        peer.send_frame(Opcode::Text, "/a");
+        assert_eq!((text(&mut peer), manager.counters().unhandled), ("a".into(), 2));
+        peer.close();
+        server.stop();
+    }
+
     /// C18.
     fn what_comes_too_fast_waits(flavor: Flavor) {
         let rate = Some(Rate { per_second: 50, burst: 20 });

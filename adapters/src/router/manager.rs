@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wsforge_core::CloseCode;
 use wsforge_core::frame::Opcode;
@@ -18,7 +18,10 @@ use crate::driver::fan::Fan;
 /// [`Options::mailbox`](crate::Options::mailbox) is closed with 1013. What a handler sends to many and what
 /// it sends to one of them arrive in the order in which it sent them.
 #[derive(Default)]
-pub struct ConnectionManager(Arc<Fan<Connection>>);
+pub struct ConnectionManager {
+    fan: Arc<Fan<Connection>>,
+    unhandled: AtomicU64,
+}
 
 /// What has become of a message that was sent to many.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,6 +43,8 @@ pub struct Counters {
     pub evicted: u64,
     /// Messages that were sent and not taken, counted for each connection.
     pub refused: u64,
+    /// Messages that were received, and that no route and no default handler took.
+    pub unhandled: u64,
 }
 
 impl ConnectionManager {
@@ -50,12 +55,12 @@ impl ConnectionManager {
 
     /// How many connections there are.
     pub fn count(&self) -> usize {
-        self.0.with_hub(Hub::len)
+        self.fan.with_hub(Hub::len)
     }
 
     /// The ids of all connections.
     pub fn all_ids(&self) -> Vec<ConnectionId> {
-        self.0.with_hub(|hub| hub.plan(Audience::All).map(|to| id::text(to.member)).collect())
+        self.fan.with_hub(|hub| hub.plan(Audience::All).map(|to| id::text(to.member)).collect())
     }
 
     /// All connections.
@@ -65,7 +70,7 @@ impl ConnectionManager {
 
     /// The connections of an audience: those in a group, or all but one.
     pub fn connections(&self, of: Audience<'_>) -> Vec<Connection> {
-        self.0.peers(of)
+        self.fan.peers(of)
     }
 
     /// All connections, one after the other: those that are there now.
@@ -75,7 +80,7 @@ impl ConnectionManager {
 
     /// The connection of this id, while it is there.
     pub fn get(&self, id: &(impl ConnectionRef + ?Sized)) -> Option<Connection> {
-        self.0.get(id.member_id()?)
+        self.fan.get(id.member_id()?)
     }
 
     /// Sends a message to all.
@@ -126,46 +131,52 @@ impl ConnectionManager {
     /// or pong of more than 125 bytes.
     pub fn send_to(&self, to: Audience<'_>, message: Message) -> Result<Sent> {
         let (accepted, refused) = match opcode(&message)? {
-            Opcode::Close => self.0.close(to, CloseCode::NORMAL, ""),
-            opcode => self.0.send_now(to, opcode, &message.data),
+            Opcode::Close => self.fan.close(to, CloseCode::NORMAL, ""),
+            opcode => self.fan.send_now(to, opcode, &message.data),
         };
         Ok(Sent { accepted, refused })
     }
 
     /// Closes the connections of an audience; says how many.
     pub fn close(&self, of: Audience<'_>, code: CloseCode, reason: &str) -> u64 {
-        self.0.close(of, code, reason).0
+        self.fan.close(of, code, reason).0
     }
 
     /// The names of all groups, in their order; none of them is empty.
     pub fn groups(&self) -> Vec<String> {
-        self.0.with_hub(|hub| hub.group_names().map(Into::into).collect())
+        self.fan.with_hub(|hub| hub.group_names().map(Into::into).collect())
     }
 
     /// How many connections are in a group.
     pub fn group_count(&self, group: &str) -> usize {
-        self.0.with_hub(|hub| hub.group_len(group))
+        self.fan.with_hub(|hub| hub.group_len(group))
     }
 
     /// What has become of what was sent.
     pub fn counters(&self) -> Counters {
-        let tally = self.0.tally();
+        let tally = self.fan.tally();
         Counters {
             accepted: tally.accepted.load(Ordering::Relaxed),
             evicted: tally.evicted.load(Ordering::Relaxed),
             refused: tally.refused.load(Ordering::Relaxed),
+            unhandled: self.unhandled.load(Ordering::Relaxed),
         }
     }
 
+    /// Nobody takes a message.
+    pub(crate) fn miss(&self) {
+        self.unhandled.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) const fn fan(&self) -> &Arc<Fan<Connection>> {
-        &self.0
+        &self.fan
     }
 
     fn send(&self, to: Audience<'_>, message: &Message) {
         match opcode(message) {
-            Ok(Opcode::Close) => drop(self.0.close(to, CloseCode::NORMAL, "")),
-            Ok(opcode) => self.0.send(to, opcode, &message.data),
-            Err(_) => self.0.tally().refuse(1),
+            Ok(Opcode::Close) => drop(self.fan.close(to, CloseCode::NORMAL, "")),
+            Ok(opcode) => self.fan.send(to, opcode, &message.data),
+            Err(_) => self.fan.tally().refuse(1),
         }
     }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use wsforge_core::frame::Opcode;
-use wsforge_core::{CloseCode, Message as Lent};
+use wsforge_core::{CloseCode, Message as Lent, Text};
 
 use super::app::{App, guarded};
 use super::bucket::Bucket;
 use super::{
-    Connection, Error, Extensions, Message, MessageType, Outcome, Received, Reply, Result,
+    Connection, Error, Extensions, Handler, Message, MessageType, Outcome, Received, Reply, Result,
 };
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::Phase;
@@ -153,7 +153,9 @@ impl Serving {
         let Err(error) = answered else { return };
         match tell(&self.app, &self.connection, &error) {
             // It may be closing.
-            Some(message) => drop(message.map(|message| self.connection.reply(&message))),
+            Some(message) => {
+                let _ = message.map(|message| self.connection.reply(&message));
+            }
             None => self.fail(),
         }
     }
@@ -237,49 +239,63 @@ impl Dispatch<'_> {
         &mut self,
         kind: MessageType,
         bytes: &[u8],
-        lent: Option<&wsforge_core::Text<'_>>,
+        lent: Option<&Text<'_>>,
         replies: &mut Replies<'_>,
     ) -> ControlFlow<Stop> {
-        let Self { app, connection, table, waker, .. } = *self;
         // Who has been closed gets no answers any more.
-        if !connection.is_closed()
-            && let Some((handler, routed)) = app.paths.table(table).find(kind, bytes)
-        {
-            let extensions = Extensions::new();
-            let (state, extensions) = (&app.state, &extensions);
-            let received = Received { kind, bytes, lent, routed, connection, state, extensions };
-            let reply = &mut Reply::new(replies, connection);
-            let handled = guarded(|| match handler.call(&received, reply) {
-                Outcome::Done(result) => ControlFlow::Continue(result),
-                Outcome::Later(mut later) => {
-                    match later.as_mut().poll(&mut Context::from_waker(waker)) {
-                        Poll::Ready(Ok(None)) => ControlFlow::Continue(Ok(())),
-                        Poll::Ready(Ok(Some(message))) => {
-                            ControlFlow::Continue(reply.message(message))
-                        }
-                        Poll::Ready(Err(error)) => ControlFlow::Continue(Err(error)),
-                        Poll::Pending => ControlFlow::Break(later),
-                    }
+        if !self.connection.is_closed() {
+            match self.app.paths.table(self.table).find(kind, bytes) {
+                Some((handler, routed)) => {
+                    self.call(handler, kind, bytes, lent, routed, replies)?;
                 }
-            });
-            match handled {
-                Some(ControlFlow::Continue(Ok(()))) => {}
-                Some(ControlFlow::Continue(Err(error))) => match tell(app, connection, &error) {
-                    // It may be closing.
-                    Some(message) => drop(message.map(|message| reply.message(message))),
-                    None => return ControlFlow::Break(Stop::Panicked),
-                },
-                Some(ControlFlow::Break(later)) => {
-                    self.bucket.take();
-                    return ControlFlow::Break(Stop::Later(later));
-                }
-                None => return ControlFlow::Break(Stop::Panicked),
+                None => self.app.manager.miss(),
             }
         }
-        if self.bucket.take() {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(Stop::TooFast)
+        match self.bucket.take() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(Stop::TooFast),
+        }
+    }
+
+    fn call(
+        &mut self,
+        handler: &dyn Handler,
+        kind: MessageType,
+        bytes: &[u8],
+        lent: Option<&Text<'_>>,
+        routed: usize,
+        replies: &mut Replies<'_>,
+    ) -> ControlFlow<Stop> {
+        let Self { app, connection, waker, .. } = *self;
+        let extensions = Extensions::new();
+        let (state, extensions) = (&app.state, &extensions);
+        let received = Received { kind, bytes, lent, routed, connection, state, extensions };
+        let reply = &mut Reply::new(replies, connection);
+        let handled = guarded(|| match handler.call(&received, reply) {
+            Outcome::Done(result) => ControlFlow::Continue(result),
+            Outcome::Later(mut later) => match later.as_mut().poll(&mut Context::from_waker(waker))
+            {
+                Poll::Ready(Ok(None)) => ControlFlow::Continue(Ok(())),
+                Poll::Ready(Ok(Some(message))) => ControlFlow::Continue(reply.message(message)),
+                Poll::Ready(Err(error)) => ControlFlow::Continue(Err(error)),
+                Poll::Pending => ControlFlow::Break(later),
+            },
+        });
+        match handled {
+            Some(ControlFlow::Continue(Ok(()))) => ControlFlow::Continue(()),
+            Some(ControlFlow::Continue(Err(error))) => match tell(app, connection, &error) {
+                Some(message) => {
+                    // It may be closing.
+                    let _ = message.map(|message| reply.message(message));
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(Stop::Panicked),
+            },
+            Some(ControlFlow::Break(later)) => {
+                self.bucket.take();
+                ControlFlow::Break(Stop::Later(later))
+            }
+            None => ControlFlow::Break(Stop::Panicked),
         }
     }
 }

@@ -318,7 +318,7 @@ impl Listener for TcpListener {
     ) -> Poll<io::Result<(TcpStream, Option<SocketAddr>)>> {
         let (stream, address) = ready!(Self::poll_accept(self, cx))?;
         if !cfg!(target_os = "linux") {
-            stream.set_nodelay(true)?;
+            stream.set_nodelay(SockRef::from(&*self).tcp_nodelay()?)?;
         }
         Poll::Ready(Ok((stream, Some(address))))
     }
