@@ -83,6 +83,7 @@ proptest! {
                 let groups: BTreeSet<_> = hub.groups(*id).map(String::from).collect();
                 prop_assert_eq!(groups, model.get(id).cloned().unwrap_or_default());
                 prop_assert_eq!(hub.contains(*id), model.contains_key(id));
+                prop_assert_eq!(MemberId::from_bits(id.to_bits()), *id);
             }
             let mut names = BTreeSet::new();
             for group in (0..9).map(|group| format!("group {group}")) {
@@ -98,6 +99,7 @@ proptest! {
                 prop_assert_eq!(members(&hub, Audience::GroupExcept(&group, sender)), others);
             }
             prop_assert_eq!(hub.group_count(), names.len(), "an empty group is gone");
+            prop_assert!(hub.group_names().eq(names.iter().map(|name| &**name)), "in their order");
         }
     }
 }

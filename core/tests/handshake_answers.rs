@@ -38,6 +38,7 @@ fn plain_http_can_be_read_and_answered() {
     let mut accept = Accept::default();
     let Opening::Request(request) = accept.receive(&mut input, &mut output) else { panic!() };
     assert_eq!(request.upgrade().unwrap_err(), RequestError::NotUpgrade);
+    assert_eq!(request.check(), Err(RequestError::NotUpgrade));
     let headers: &[(&str, &[u8])] = &[("Content-Type", b"text/html")];
     Reject { status: 200, headers, body: b"<p>" }.write(&mut output).unwrap();
     let expected = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\
@@ -284,7 +285,10 @@ fn an_upgrade_can_be_answered_when_its_request_is_gone() {
         let mut input = Input::new(&mut bytes, AT);
         let mut accept = Accept::default();
         match accept.receive(&mut input, &mut Output::new()) {
-            Opening::Request(request) => request.upgrade().unwrap(),
+            Opening::Request(request) => {
+                assert_eq!(request.check(), Ok(()));
+                request.upgrade().unwrap()
+            }
             opening => panic!("{opening:?}"),
         }
     };
