@@ -331,3 +331,87 @@ impl Receive for Dispatch<'_> {
 fn tell(app: &App, connection: &Connection, error: &Error) -> Option<Option<Message>> {
     guarded(|| (app.hooks.error)(error, connection))
 }
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use wsforge_core::frame::{Header, Opcode};
+    use wsforge_core::{Output, ServerConnection, Timestamp};
+
+    use super::super::app::Hooks;
+    use super::super::connection::Known;
+    use super::super::origin::Origins;
+    use super::super::paths::Paths;
+    use super::super::{AppState, ConnectionManager, Routes, handler};
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
+    use crate::driver::session::Conn;
+
+    /// A connection with this handler, whose peer has sent the numbers to `n`.
+    fn received(n: u8, handler: Arc<dyn Handler>) -> (Serving, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        for n in 0..n {
+            let mut sent = Output::new();
+            let mask = Some([1, 2, 3, 4]);
+            let header = Header { fin: true, rsv1: false, opcode: Opcode::Binary, mask, len: 1 };
+            sent.put_frame(&header, [n][..].into());
+            sent.slices().for_each(|bytes| pipe.sends(bytes));
+        }
+        let config = outbox.endpoint.config.clone();
+        let conn = Conn::Server(ServerConnection::after_handshake(config, Timestamp::ZERO));
+        let app = Arc::new(App {
+            manager: Arc::new(ConnectionManager::new()),
+            state: AppState::new(),
+            paths: Paths::new(Routes::new().default_handler(handler), Vec::new(), &[]),
+            origins: Origins::default(),
+            hooks: Hooks::default(),
+            keeps_requests: false,
+            control_frames: false,
+            serving: AtomicUsize::new(0),
+        });
+        let connection = Connection::join_all(app.manager.fan(), outbox, Known::default());
+        (Serving::new(app, connection, Session::new(conn, &[]), 0), pipe)
+    }
+
+    fn bodies(pipe: &Pipe) -> Vec<u8> {
+        frames(&pipe.written()).into_iter().flat_map(|(.., body)| body).collect()
+    }
+
+    #[test]
+    fn what_handlers_give_at_once_leaves_in_one_write_async_or_not() {
+        let plain = handler(|message: Message| message);
+        let ready = handler(async |message: Message| message);
+        for handler in [plain, ready] {
+            let (mut serving, pipe) = received(9, handler);
+            let count = Count::default();
+            assert!(Pin::new(&mut serving).poll(&mut count.context()).is_pending());
+            assert_eq!((bodies(&pipe), pipe.writes()), ((0..9).collect(), 1));
+        }
+    }
+
+    #[test]
+    fn what_was_given_before_a_handler_waits_leaves_before_it_is_done() {
+        let (mut serving, pipe) = received(
+            9,
+            handler(async |message: Message| {
+                if message.data == [4] {
+                    std::future::pending().await
+                }
+                message
+            }),
+        );
+        let (app, count) = (serving.app.clone(), Count::default());
+        assert!(Pin::new(&mut serving).poll(&mut count.context()).is_pending());
+        assert_eq!((bodies(&pipe), pipe.writes()), ((0..4).collect(), 1));
+        // Nobody turns round and round for it.
+        assert_eq!(
+            (count.get(), app.manager.count(), app.serving.load(Ordering::Relaxed)),
+            (0, 1, 1)
+        );
+        drop(serving);
+        assert_eq!((app.manager.count(), app.serving.load(Ordering::Relaxed)), (0, 0));
+        assert!(pipe.is_aborted());
+    }
+}
