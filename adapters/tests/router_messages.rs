@@ -13,7 +13,9 @@ use router::{Gate, Notes, Started, is_quiet, text};
 use tokio::task::yield_now;
 use wsforge::proto::CloseCode;
 use wsforge::proto::frame::Opcode;
-use wsforge::router::{Connection, Error, Message, Result, Router, handler};
+use wsforge::router::{
+    Connection, Error, Json, Message, Next, Result, Router, Routes, State, from_fn, handler,
+};
 use wsforge::{Options, Rate};
 
 fn echo() -> Router {
@@ -336,6 +338,46 @@ on_each_runtime! {
             }
         }
         peer.close();
+        server.stop();
+    }
+
+    /// C4, C12 and C17: in whatever order they are given.
+    fn state_and_middleware_reach_all_handlers(flavor: Flavor) {
+        let own = from_fn(|message, connection, state, extensions, next: Next| async move {
+            let answer = next.run(message, connection, state, extensions).await?;
+            Ok(answer.map(|answer| Message::text(format!("own({})", answer.as_text().unwrap()))))
+        });
+        let all = from_fn(|message, connection, state, extensions, next: Next| async move {
+            let answer = next.run(message, connection, state, extensions).await?;
+            Ok(answer.map(|answer| Message::text(format!("all({})", answer.as_text().unwrap()))))
+        });
+        let add = handler(|Json(n): Json<u32>, State(more): State<Arc<u32>>| (n + **more).to_string());
+        let router = Router::new()
+            .route("/add", add.clone())
+            .route_json("type", "count", handler(|State(n): State<u32>| n.to_string()))
+            .default_handler(handler(|State(n): State<Arc<u32>>| format!("other {n}")))
+            .route_with_layers("/own", vec![own], add.clone())
+            .at("/path", Routes::new().default_handler(add))
+            .layer(all)
+            .with_state(Arc::new(1_u32));
+        let server = Started::new(flavor, router);
+        let mut peer = server.open();
+        for (sent, answer) in [
+            ("/add 41", "all(42)"),
+            (r#"{"type":"count"}"#, "all(1)"),
+            ("what", "all(other 1)"),
+            ("/own 1", "all(own(2))"),
+        ] {
+            peer.send_frame(Opcode::Text, sent);
+            assert_eq!(text(&mut peer), answer);
+        }
+        let mut other = Raw::connect(server.address);
+        other.send(raw::REQUEST.replace("/chat", "/path"));
+        assert_eq!(other.status(), 101);
+        other.send_frame(Opcode::Text, "6");
+        assert_eq!(text(&mut other), "all(7)");
+        peer.close();
+        other.close();
         server.stop();
     }
 

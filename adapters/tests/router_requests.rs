@@ -258,6 +258,30 @@ on_each_runtime! {
         server.stop();
     }
 
+    /// C8.
+    #[cfg(feature = "files")]
+    fn files_are_served_beside_the_websocket(flavor: Flavor) {
+        let folder = std::env::temp_dir()
+            .join(format!("wsforge-{}-{:?}", std::process::id(), std::thread::current().id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let large = "x".repeat(2_000_000);
+        std::fs::write(folder.join("index.html"), "<p>").unwrap();
+        std::fs::write(folder.join("large.txt"), &large).unwrap();
+        let echo = handler(|message: Message| message);
+        let server =
+            Started::new(flavor, Router::new().default_handler(echo).serve_static(&folder));
+        let ask = |line: &str| server.ask(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(ask("GET /?v=1"), (200, "<p>".into()));
+        assert_eq!(ask("HEAD /"), (200, "".into()));
+        let (status, body) = ask("GET /large.txt");
+        assert!(status == 200 && body == large);
+        assert_eq!(ask("GET /../Cargo.toml").0, 404);
+        assert_eq!(ask("POST /").0, 405);
+        server.open().echoes("hello");
+        server.stop();
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
     fn other_requests_are_the_applications_to_answer(flavor: Flavor) {
         let router = Router::new()
             .default_handler(handler(|message: Message| message))

@@ -93,3 +93,40 @@ impl Router {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sets_what_it_says() {
+        let seconds = Duration::from_secs;
+        let router = Router::new()
+            .options(Options::default())
+            .max_connections(1)
+            .max_connections_per_address(2)
+            .max_message_size(3)
+            .max_frame_size(4)
+            .message_rate(Some(Rate::per_second(5)))
+            .max_waiting(6)
+            .heartbeat(seconds(7), seconds(8))
+            .idle_timeout(Some(seconds(9)))
+            .handshake_timeout(seconds(10))
+            .handler_timeout(Some(seconds(11)))
+            .write_timeout(seconds(12))
+            .close_timeout(seconds(13))
+            .max_age(Some(seconds(14)));
+        let options = router.options;
+        assert_eq!((options.max_connections, options.max_connections_per_address), (1, Some(2)));
+        let protocol = options.protocol;
+        assert_eq!((protocol.max_message_len, protocol.max_frame_len), (3, 4));
+        assert_eq!(options.message_rate, Some(Rate { per_second: 5, burst: 5 }));
+        assert_eq!(options.mailbox.max_bytes, 6);
+        assert_eq!((protocol.ping_interval, protocol.pong_timeout), (Some(seconds(7)), seconds(8)));
+        assert_eq!(protocol.idle_timeout, Some(seconds(9)));
+        assert_eq!(options.handshake_timeout, seconds(10));
+        assert_eq!(options.handler_timeout, Some(seconds(11)));
+        assert_eq!((options.write_timeout, protocol.close_timeout), (seconds(12), seconds(13)));
+        assert_eq!(options.max_age, Some(seconds(14)));
+    }
+}
