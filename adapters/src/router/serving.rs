@@ -397,7 +397,7 @@ mod tests {
             9,
             handler(async |message: Message| {
                 if message.data == [4] {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 message
             }),
