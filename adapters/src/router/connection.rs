@@ -284,7 +284,7 @@ impl Connection {
 /// [`Error::InvalidMessage`] if it cannot be: its fields are everybody's to change.
 pub(crate) fn opcode(message: &Message) -> Result<Opcode> {
     let (opcode, valid) = match message.msg_type {
-        MessageType::Text => (Opcode::Text, message.as_text().is_some()),
+        MessageType::Text => (Opcode::Text, message.is_valid()),
         MessageType::Binary => (Opcode::Binary, true),
         MessageType::Ping => (Opcode::Ping, message.data.len() <= MAX_CONTROL_LEN),
         MessageType::Pong => (Opcode::Pong, message.data.len() <= MAX_CONTROL_LEN),

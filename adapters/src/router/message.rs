@@ -108,6 +108,13 @@ impl Message {
         if self.is_text() { simdutf8::basic::from_utf8(&self.data).ok() } else { None }
     }
 
+    /// Whether it is UTF-8, if it is a text: [`data`](Self::data) is everybody's to change.
+    ///
+    /// Most are ASCII, and short, which is seen sooner than that something is UTF-8.
+    pub(crate) fn is_valid(&self) -> bool {
+        !self.is_text() || self.data.is_ascii() || self.as_text().is_some()
+    }
+
     /// What it carries, whatever it is.
     pub fn as_bytes(&self) -> &[u8] {
         &self.data

@@ -75,8 +75,7 @@ impl<'a> Reply<'a> {
         };
         match (&mut self.0, kind) {
             (To::Peer { wire, .. }, Some(kind)) => {
-                // The field is everybody's to change.
-                if kind == Kind::Text && message.as_text().is_none() {
+                if !message.is_valid() {
                     return Err(Error::InvalidMessage);
                 }
                 let body = if message.data.len() > Output::COPY_LIMIT {
