@@ -68,7 +68,7 @@ impl Serving {
             Tick::floor(connection.outbox().endpoint.timer.now()),
         );
         let (due, mood) = (Tick::NEVER, Mood::Handling);
-        app.serving.fetch_add(1, Ordering::Relaxed);
+        connection.outbox().endpoint.serving.fetch_add(1, Ordering::Relaxed);
         Self { app, connection, session, later: None, due, bucket, table, mood }
     }
 
@@ -89,6 +89,10 @@ impl Serving {
             }
             if let Some(later) = &mut self.later {
                 match guarded(|| later.as_mut().poll(cx)) {
+                    Some(Poll::Pending) if self.is_abandoned() => {
+                        self.forget();
+                        self.mood = Mood::Deaf;
+                    }
                     Some(Poll::Pending) if self.due > self.now() => return self.rest(cx, self.due),
                     Some(Poll::Pending) => {
                         self.forget();
@@ -141,6 +145,10 @@ impl Serving {
         if !outbox.sleep(cx) {
             let _ = outbox.poll_flush(cx);
         }
+        // Now that it is known whom to wake.
+        if self.later.is_some() && self.is_abandoned() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
@@ -188,7 +196,12 @@ impl Serving {
             let _ = guarded(|| disconnect(&self.app.manager, self.connection.id_text()));
         }
         let _ = guarded(|| self.connection.clear());
-        self.app.serving.fetch_sub(1, Ordering::Relaxed);
+        self.connection.outbox().endpoint.serving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the server has ended, and its patience too.
+    fn is_abandoned(&self) -> bool {
+        self.connection.outbox().endpoint.abandoned.load(Ordering::Acquire)
     }
 
     fn now(&self) -> Tick {
@@ -242,7 +255,7 @@ impl Dispatch<'_> {
     ) -> ControlFlow<Stop> {
         let Self { app, connection, table, waker, .. } = *self;
         // Who has been closed gets no answers any more.
-        if !connection.is_closed()
+        if !connection.outbox().has_ended()
             && let Some((handler, routed)) = app.paths.table(table).find(kind, bytes)
         {
             let extensions = Extensions::new();
