@@ -43,7 +43,10 @@ fn an_idle_connection_of_a_router_takes_little_before_a_burst_and_behind_it() {
 }
 
 /// Only what the server's thread allocates is counted; the peers have one of their own.
-fn an_idle_connection_takes_less_than(most: i64, serve: impl FnOnce(TcpListener) -> BoxFuture<Report>) {
+fn an_idle_connection_takes_less_than(
+    most: i64,
+    serve: impl FnOnce(TcpListener) -> BoxFuture<Report>,
+) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let guard = runtime.enter();
     let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();

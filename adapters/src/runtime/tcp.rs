@@ -60,7 +60,8 @@ mod tests {
         let plain = listen(&[LOCAL.into()], &Tcp::default(), false).unwrap();
         assert!(SockRef::from(&plain).tcp_nodelay().unwrap());
         let size = Some(20_000);
-        let tcp = Tcp { backlog: 7, nodelay: false, recv_buffer_size: size, send_buffer_size: size };
+        let tcp =
+            Tcp { backlog: 7, nodelay: false, recv_buffer_size: size, send_buffer_size: size };
         let listener = listen(&[LOCAL.into()], &tcp, false).unwrap();
         let socket = SockRef::from(&listener);
         assert!(!socket.tcp_nodelay().unwrap());
