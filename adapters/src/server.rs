@@ -33,11 +33,6 @@ pub(crate) trait Application: Send + Sync + 'static {
     /// Serves a connection, in a task of its own.
     fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, ticket: Self::Ticket)
     -> Task;
-
-    /// How many connections it is not done with, open or not.
-    fn serving(&self) -> usize {
-        0
-    }
 }
 
 /// The answer to a request.
@@ -193,10 +188,12 @@ impl<A: Application> Server<A> {
             outboxes.retain(|outbox| !outbox.phase().is_gone());
             outboxes
         };
-        while (!left().is_empty() || self.app.serving() > 0) && !pass(pause).await {}
-        let left = left();
-        left.iter().for_each(|outbox| outbox.cut_off());
-        let cut = left.len().max(self.app.serving());
+        let serving = || self.endpoint.serving.load(Ordering::Relaxed);
+        while (!left().is_empty() || serving() > 0) && !pass(pause).await {}
+        let cut = left().len().max(serving());
+        self.endpoint.abandoned.store(true, Ordering::Release);
+        // Also those of whom a handler is all that is left.
+        timer.outboxes().iter().for_each(|outbox| outbox.cut_off());
         (open.saturating_sub(cut), cut)
     }
 }

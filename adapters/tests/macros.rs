@@ -52,6 +52,7 @@ where
 #[cfg(any())]
 fn not_there(_: Nothing) {}
 
+/// Defect C16.
 #[test]
 fn a_marked_function_stays_as_it_is() {
     #[expect(deprecated)]
@@ -79,6 +80,7 @@ where
     Two { a: T },
 }
 
+/// Defect C16.
 #[test]
 fn a_message_of_a_type_is_its_json() {
     let chat = Chat { from: "Ada".into(), text: "hello".into() };
@@ -126,6 +128,7 @@ impl<T: Copy + Into<u64> + Send + Sync + 'static> Counter<T> {
     }
 }
 
+/// Defect C16.
 #[test]
 fn a_type_that_handles_is_a_handler_which_is_shared() {
     let name =
@@ -143,6 +146,7 @@ fn a_type_that_handles_is_a_handler_which_is_shared() {
     assert_eq!(*counter.count.blocking_read(), 8);
 }
 
+/// Defect C16.
 #[test]
 fn a_table_of_routes_is_a_router() {
     let router = routes! {

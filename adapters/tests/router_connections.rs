@@ -80,7 +80,7 @@ on_each_runtime! {
         assert_eq!(notes.rest(), [""; 0]);
     }
 
-    /// C14.
+    /// Defect C14.
     fn a_hook_that_panics_leaves_no_connection_behind(flavor: Flavor) {
         let (note, notes) = Notes::new();
         let router = Router::new()
@@ -113,7 +113,7 @@ on_each_runtime! {
         let manager = router.connection_manager();
         let server = Started::new(flavor, router);
         assert_eq!((manager.count(), manager.all_ids(), manager.iter().count()), (0, vec![], 0));
-        // C15: there is nobody to leave out.
+        // Defect C15: there is nobody to leave out.
         manager.broadcast_except("conn_1", Message::text(""));
         let peers: Vec<_> = (0..3).map(|_| server.open()).collect();
         let all: Vec<_> = peers.iter().map(|_| notes.next()).collect();
@@ -207,7 +207,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C11: the guide's heartbeat.
+    /// Defect C11: the guide's heartbeat.
     fn pings_to_all_are_control_frames_and_go_no_further(flavor: Flavor) {
         let router = Router::new().default_handler(handler(
             |message: Message, State(all): State<Arc<ConnectionManager>>| all.broadcast(message),
@@ -289,7 +289,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C5.
+    /// Defect C5.
     fn who_does_not_read_is_closed_and_stops_nobody(flavor: Flavor) {
         let (note, notes) = Notes::new();
         let router = Router::new()
@@ -379,7 +379,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C9: one of them is encoded once, and what one handler sends is one write for each peer.
+    /// Defect C9: one of them is encoded once, and what one handler sends is one write for each peer.
     fn what_a_handler_sends_to_all_arrives_in_its_order(flavor: Flavor) {
         let router = Router::new();
         let manager = router.connection_manager();
@@ -408,7 +408,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C10.
+    /// Defect C10.
     fn who_has_gone_silently_is_missed(flavor: Flavor) {
         let (note, notes) = Notes::new();
         let short = Duration::from_millis(200);

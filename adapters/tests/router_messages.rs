@@ -41,7 +41,7 @@ fn numbers(opcode: Opcode, from: usize, to: usize) -> Vec<u8> {
 }
 
 on_each_runtime! {
-    /// C1.
+    /// Defect C1.
     fn what_is_pipelined_is_answered_in_order(flavor: Flavor) {
         // Some of the handlers wait, so that later ones could be done before.
         let some = handler(|message: Message| async move {
@@ -60,7 +60,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C1: what comes while a handler waits stays with the peer.
+    /// Defect C1: what comes while a handler waits stays with the peer.
     fn a_peer_is_not_read_from_while_a_handler_waits(flavor: Flavor) {
         let gate = Gate::shut();
         let router = waiting(&gate).message_rate(None);
@@ -129,7 +129,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C2.
+    /// Defect C2.
     fn what_came_before_a_close_is_handled_before_the_end_is_told(flavor: Flavor) {
         let (note, notes) = Notes::new();
         let (handled, ended) = (note.clone(), note);
@@ -164,7 +164,7 @@ on_each_runtime! {
         assert_eq!(notes.rest(), [""; 0]);
     }
 
-    /// C2.
+    /// Defect C2.
     fn who_breaks_the_protocol_is_told_so(flavor: Flavor) {
         let server = Started::new(flavor, echo().max_message_size(100));
         for (bytes, code) in [
@@ -212,7 +212,7 @@ on_each_runtime! {
         assert_eq!(server.stop().cut, 0);
     }
 
-    /// C11.
+    /// Defect C11.
     fn control_frames_do_not_reach_handlers(flavor: Flavor) {
         let server = Started::new(flavor, echo());
         let mut peer = server.open();
@@ -240,7 +240,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C13.
+    /// Defect C13.
     fn an_error_tells_nothing_that_is_not_for_the_peer(flavor: Flavor) {
         let routes = |router: Router| {
             router
@@ -394,7 +394,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C18.
+    /// Defect C18.
     fn what_comes_too_fast_waits(flavor: Flavor) {
         let rate = Some(Rate { per_second: 50, burst: 20 });
         let server = Started::new(flavor, echo().message_rate(rate));

@@ -32,7 +32,7 @@ fn answer(server: &Started, target: &str) -> String {
 }
 
 on_each_runtime! {
-    /// C3.
+    /// Defect C3.
     fn a_handshake_is_recognised_however_it_is_written_and_cut(flavor: Flavor) {
         let server = Started::new(flavor, Router::new());
         let long = format!("Cookie: {}", "a=b; ".repeat(400));
@@ -52,7 +52,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C3.
+    /// Defect C3.
     fn what_is_no_handshake_gets_a_proper_answer(flavor: Flavor) {
         let router = Router::new().handshake_timeout(Duration::from_millis(300));
         let server = Started::new(flavor, router);
@@ -65,7 +65,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C6.
+    /// Defect C6.
     fn only_the_servers_own_pages_may_connect(flavor: Flavor) {
         let ask = |server: &Started, origin: &str| {
             server.ask(request("", &[&format!("Origin: {origin}")]))
@@ -91,7 +91,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C6.
+    /// Defect C6.
     fn an_upgrade_is_seen_and_answered_by_the_application(flavor: Flavor) {
         let (note, notes) = Notes::new();
         async fn decide(request: Arc<Request>) -> Result<Answer, Answer> {
@@ -187,7 +187,7 @@ on_each_runtime! {
         assert_eq!(last.rest(), b"");
     }
 
-    /// C20.
+    /// Defect C20.
     fn paths_lead_to_routes_of_their_own(flavor: Flavor) {
         let room = Routes::new()
             .default_handler(handler(|Path(room): Path<String>| format!("room {room}")))
@@ -241,7 +241,7 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C7.
+    /// Defect C7.
     fn there_is_an_end_to_connections_in_all_and_from_one_address(flavor: Flavor) {
         let router = Router::new().max_connections(2);
         let server = Started::new(flavor, router);

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use wsforge_core::Config;
@@ -17,6 +17,10 @@ pub(crate) struct Endpoint {
     pub(crate) config: Arc<Config>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) places: Arc<Places>,
+    /// Connections of a router whose end has not been told.
+    pub(crate) serving: AtomicUsize,
+    /// Whether nobody waits for them any more.
+    pub(crate) abandoned: AtomicBool,
     /// Where a place was taken from, by the key of the connection.
     taken: Mutex<HashMap<u32, IpAddr>>,
 }
@@ -44,7 +48,9 @@ impl Endpoint {
     /// One of several that share their places.
     pub(crate) fn sharing(places: Arc<Places>, options: Options, timer: Arc<Timer>) -> Arc<Self> {
         let config = Arc::new(options.protocol.clone());
-        Arc::new(Self { options, config, timer, places, taken: Mutex::default() })
+        let (serving, abandoned) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let taken = Mutex::default();
+        Arc::new(Self { options, config, timer, places, serving, abandoned, taken })
     }
 
     /// Counts a connection, until it [leaves](Self::leave).

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wsforge_core::handshake::RequestError;
 
@@ -28,8 +27,6 @@ pub(crate) struct App {
     pub(crate) hooks: Hooks,
     pub(crate) keeps_requests: bool,
     pub(crate) control_frames: bool,
-    /// Connections whose end has not been told.
-    pub(crate) serving: AtomicUsize,
 }
 
 /// What is called on the way; each is there at most once.
@@ -135,10 +132,6 @@ impl Application for App {
         let mut serving = Serving::new(self.clone(), connection, session, table);
         turn::scope(|| serving.begin());
         Task::staged(serving)
-    }
-
-    fn serving(&self) -> usize {
-        self.serving.load(Ordering::Relaxed)
     }
 }
 

@@ -57,7 +57,9 @@ impl Middleware for LoggerMiddleware {
             let took = begun.elapsed();
             let answer =
                 result.as_ref().ok().and_then(Option::as_ref).map(|answer| answer.data.len());
-            let error = result.as_ref().err().map(tracing::field::display);
+            // Some errors quote the peer, who is not to write lines of its own.
+            let error = result.as_ref().err().map(|error| escaped(&error.to_string()));
+            let error = error.as_deref().map(tracing::field::display);
             // The level of an event is a part of its program.
             macro_rules! log {
                 ($event:ident) => {
@@ -74,6 +76,15 @@ impl Middleware for LoggerMiddleware {
             result
         })
     }
+}
+
+/// A text without control characters.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -155,5 +166,21 @@ mod tests {
                 format!("TRACE message=message connection={id} kind=Text len=3"),
             ]
         );
+    }
+    /// Attack D12.
+    #[test]
+    fn what_an_error_quotes_of_the_peer_is_escaped() {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            let fail = handler(|message: Message| {
+                Err::<(), _>(Error::handler(message.as_text().unwrap_or_default()))
+            });
+            let chain = MiddlewareChain::new().layer(LoggerMiddleware::new()).handler(fail);
+            let Around { connection, state, extensions, .. } = Around::new();
+            let sent = "a\nINFO b\u{1b}[31m\u{9b}é";
+            let _ = now(chain.execute(sent.into(), connection, state, extensions));
+        });
+        let lines = log.0.lock().unwrap();
+        assert!(lines[0].ends_with(r"error=a\nINFO b\u{1b}[31m\u{9b}é"), "{lines:?}");
     }
 }

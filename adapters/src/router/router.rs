@@ -3,7 +3,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 #[cfg(feature = "files")]
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -279,7 +278,6 @@ impl Router {
             origins: self.origins,
             hooks: self.hooks,
             control_frames: self.control_frames,
-            serving: AtomicUsize::new(0),
         })
     }
 }

@@ -68,7 +68,7 @@ impl Serving {
             Tick::floor(connection.outbox().endpoint.timer.now()),
         );
         let (due, mood) = (Tick::NEVER, Mood::Handling);
-        app.serving.fetch_add(1, Ordering::Relaxed);
+        connection.outbox().endpoint.serving.fetch_add(1, Ordering::Relaxed);
         Self { app, connection, session, later: None, due, bucket, table, mood }
     }
 
@@ -89,6 +89,10 @@ impl Serving {
             }
             if let Some(later) = &mut self.later {
                 match guarded(|| later.as_mut().poll(cx)) {
+                    Some(Poll::Pending) if self.is_abandoned() => {
+                        self.forget();
+                        self.mood = Mood::Deaf;
+                    }
                     Some(Poll::Pending) if self.due > self.now() => return self.rest(cx, self.due),
                     Some(Poll::Pending) => {
                         self.forget();
@@ -141,6 +145,10 @@ impl Serving {
         if !outbox.sleep(cx) {
             let _ = outbox.poll_flush(cx);
         }
+        // Now that it is known whom to wake.
+        if self.later.is_some() && self.is_abandoned() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
@@ -190,7 +198,12 @@ impl Serving {
             let _ = guarded(|| disconnect(&self.app.manager, self.connection.id_text()));
         }
         let _ = guarded(|| self.connection.clear());
-        self.app.serving.fetch_sub(1, Ordering::Relaxed);
+        self.connection.outbox().endpoint.serving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the server has ended, and its patience too.
+    fn is_abandoned(&self) -> bool {
+        self.connection.outbox().endpoint.abandoned.load(Ordering::Acquire)
     }
 
     fn now(&self) -> Tick {
@@ -243,7 +256,7 @@ impl Dispatch<'_> {
         replies: &mut Replies<'_>,
     ) -> ControlFlow<Stop> {
         // Who has been closed gets no answers any more.
-        if !self.connection.is_closed() {
+        if !self.connection.outbox().has_ended() {
             match self.app.paths.table(self.table).find(kind, bytes) {
                 Some((handler, routed)) => {
                     self.call(handler, kind, bytes, lent, routed, replies)?;
@@ -334,7 +347,6 @@ fn tell(app: &App, connection: &Connection, error: &Error) -> Option<Option<Mess
 
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
 
     use wsforge_core::frame::{Header, Opcode};
     use wsforge_core::{Output, ServerConnection, Timestamp};
@@ -369,7 +381,6 @@ mod tests {
             hooks: Hooks::default(),
             keeps_requests: false,
             control_frames: false,
-            serving: AtomicUsize::new(0),
         });
         let connection = Connection::join_all(app.manager.fan(), outbox, Known::default());
         (Serving::new(app, connection, Session::new(conn, &[]), 0), pipe)
@@ -403,15 +414,16 @@ mod tests {
             }),
         );
         let (app, count) = (serving.app.clone(), Count::default());
+        let endpoint = serving.connection.outbox().endpoint.clone();
         assert!(Pin::new(&mut serving).poll(&mut count.context()).is_pending());
         assert_eq!((bodies(&pipe), pipe.writes()), ((0..4).collect(), 1));
         // Nobody turns round and round for it.
         assert_eq!(
-            (count.get(), app.manager.count(), app.serving.load(Ordering::Relaxed)),
+            (count.get(), app.manager.count(), endpoint.serving.load(Ordering::Relaxed)),
             (0, 1, 1)
         );
         drop(serving);
-        assert_eq!((app.manager.count(), app.serving.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((app.manager.count(), endpoint.serving.load(Ordering::Relaxed)), (0, 0));
         assert!(pipe.is_aborted());
     }
 }

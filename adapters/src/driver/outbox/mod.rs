@@ -61,6 +61,8 @@ struct State {
     streaming: bool,
     /// The owner has something to do that it does not know of.
     wakes: bool,
+    /// The socket failed before either side had closed.
+    lost: bool,
     /// When the timer ends the connection if nothing changes.
     deadline: Tick,
     owner: Option<Waker>,
@@ -162,6 +164,7 @@ impl<T: Transport> Outbox<T> {
             corked: false,
             streaming: false,
             wakes: false,
+            lost: false,
             deadline: Tick::NEVER,
             owner: None,
             backlog: None,
@@ -303,10 +306,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
         true
     }
 
-    /// Ends it at once, and wakes its owner to see that.
+    /// Ends it at once, and wakes its owner to see that, also where it was over before.
     pub(crate) fn cut_off(&self) {
         let mut state = lock(&self.state);
         self.fail(&mut state, Phase::TimedOut);
+        state.wakes = true;
         self.settle(state);
         self.transport.abort();
     }
@@ -335,6 +339,16 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// Whether nothing more can be sent.
     pub(crate) fn is_closed(&self) -> bool {
         self.wants_attention() && self.phase() != Phase::Open
+    }
+
+    /// Whether it [is closed](Self::is_closed), and not just the socket has failed: what the peer had sent
+    /// by then still counts.
+    #[cfg(feature = "router")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.wants_attention() && {
+            let state = lock(&self.state);
+            state.phase != Phase::Open && !state.lost
+        }
     }
 
     /// Whether `len` bytes would be taken now, or never.
@@ -421,6 +435,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     fn fail(&self, state: &mut State, phase: Phase) {
         if !state.phase.is_gone() {
+            state.lost = state.phase == Phase::Open && phase == Phase::Broken;
             state.phase = phase;
             state.deadline = Tick::NEVER;
             state.wakes = true;
