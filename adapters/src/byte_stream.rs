@@ -1,12 +1,13 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use wsforge_core::{Body, Chunk, CloseCode, Kind, Message};
+use wsforge_core::frame::Opcode;
+use wsforge_core::{Body, Chunk, CloseCode, Message};
 
+use crate::driver::halves::Half;
 use crate::driver::outbox::{Piece, Refusal, Room};
 use crate::driver::receive::{Aim, Nothing, Receive};
 use crate::driver::replies::Replies;
@@ -34,8 +35,6 @@ pub struct ByteStream {
     sender: Sender,
     /// What is left of what was received last.
     rest: Bytes,
-    tasks: Arc<Tasks>,
-    waker: Waker,
 }
 
 /// The most that is sent as one message. Whoever receives it may have limits, and waits for its end.
@@ -43,9 +42,8 @@ const MAX_MESSAGE_LEN: usize = 64 * 1024;
 
 impl ByteStream {
     pub(crate) fn new(socket: WebSocket) -> Self {
-        let tasks = Arc::new(Tasks::default());
-        let (sender, waker) = (socket.sender(), tasks.clone().into());
-        Self { socket, sender, rest: Bytes::new(), tasks, waker }
+        let sender = socket.sender();
+        Self { socket, sender, rest: Bytes::new() }
     }
 
     /// Reads some bytes; 0 at the peer's Close.
@@ -59,18 +57,14 @@ impl ByteStream {
             buf[..len].copy_from_slice(&self.rest.split_to(len));
             return Poll::Ready(Ok(len));
         }
-        self.tasks.wait(Half::Read, cx);
-        let Self { socket, rest, waker, .. } = self;
-        let polled =
-            socket.poll_each(&mut Context::from_waker(waker), Aim::Pieces, &mut Fill { buf, rest });
-        match ready!(polled) {
-            Some(len) => Poll::Ready(Ok(len)),
-            None => {
-                // Who waits for room does so in vain.
-                self.tasks.wake_half(Half::Write);
-                Poll::Ready(self.end().map(|()| 0))
-            }
-        }
+        let Self { socket, rest, .. } = self;
+        let read = |socket: &mut WebSocket, cx: &mut Context<'_>| {
+            socket.poll_each(cx, Aim::Pieces, &mut Fill { buf, rest })
+        };
+        Poll::Ready(match ready!(socket.poll_half(Half::Read, cx, read)) {
+            Some(len) => Ok(len),
+            None => self.end().map(|()| 0),
+        })
     }
 
     /// Sends some of `bytes` as a message. It waits as long as too much waits for the peer.
@@ -83,16 +77,18 @@ impl ByteStream {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.tasks.wait(Half::Write, cx);
         loop {
             let body = Body::Copy(bytes);
             let outbox = self.socket.outbox();
-            match push_body(outbox, Piece::Message, Kind::Binary, body, Room::Needed) {
+            match push_body(outbox, Piece::Message, Opcode::Binary, body, Room::Needed) {
                 Ok(_) => {
-                    outbox.write_through(&mut Context::from_waker(&self.waker));
-                    return Poll::Ready(Ok(bytes.len()));
+                    let len = bytes.len();
+                    return self.socket.poll_half(Half::Write, cx, |socket, cx| {
+                        socket.outbox().write_through(cx);
+                        Poll::Ready(Ok(len))
+                    });
                 }
-                Err(Refusal::Full) => ready!(self.work(Aim::Room(Piece::Message, bytes.len()))),
+                Err(Refusal::Full) => ready!(self.work(cx, Aim::Room(Piece::Message, bytes.len()))),
                 Err(_) => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
             }
         }
@@ -104,11 +100,10 @@ impl ByteStream {
     ///
     /// [`ErrorKind::BrokenPipe`] if the connection ended before.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tasks.wait(Half::Write, cx);
         turn::flush();
         self.socket.outbox().flush_now();
         while self.socket.outbox().pending() > 0 {
-            ready!(self.work(Aim::Empty));
+            ready!(self.work(cx, Aim::Empty));
         }
         let gone = self.socket.outbox().phase().is_gone();
         // After a closing handshake everything has.
@@ -132,14 +127,10 @@ impl ByteStream {
     }
 
     /// Drives the connection for the half that writes.
-    fn work(&mut self, aim: Aim) -> Poll<()> {
-        let Self { socket, waker, .. } = self;
-        let cx = &mut Context::from_waker(waker);
-        let polled = socket.poll_each(cx, aim, &mut Nothing);
-        if socket.has_news() {
-            self.tasks.wake_half(Half::Read);
-        }
-        polled.map(|_| ())
+    fn work(&mut self, cx: &mut Context<'_>, aim: Aim) -> Poll<()> {
+        self.socket.poll_half(Half::Write, cx, |socket, cx| {
+            socket.poll_each(cx, aim, &mut Nothing).map(|_| ())
+        })
     }
 
     /// Whether the end is a proper one.
@@ -187,41 +178,5 @@ impl Receive for Fill<'_> {
 
     fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<usize> {
         self.take(chunk.payload)
-    }
-}
-
-/// The tasks of the two halves. A connection knows only one to wake: it wakes both.
-#[derive(Debug, Default)]
-struct Tasks(Mutex<[Option<Waker>; 2]>);
-
-#[derive(Clone, Copy, Debug)]
-enum Half {
-    Read,
-    Write,
-}
-
-impl Tasks {
-    fn wait(&self, half: Half, cx: &Context<'_>) {
-        let slot = &mut self.lock()[half as usize];
-        match slot {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *slot = Some(cx.waker().clone()),
-        }
-    }
-
-    fn wake_half(&self, half: Half) {
-        let waker = self.lock()[half as usize].take();
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, [Option<Waker>; 2]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for Tasks {
-    fn wake(self: Arc<Self>) {
-        self.wake_half(Half::Read);
-        self.wake_half(Half::Write);
     }
 }

@@ -26,7 +26,7 @@ const MAX_BODY_LEN: usize = 64 * 1024;
 /// A connection to a server that is yet to be made: add to the request what it should have, and await it.
 ///
 /// Awaited, it gives the [`WebSocket`]; [`with_response`](Self::with_response) gives what the server
-/// answered, too.
+/// answered, too. Dropped before, it drops the connection.
 #[must_use = "it connects when it is awaited"]
 pub struct Connect {
     url: String,

@@ -30,7 +30,7 @@ impl SendError {
 #[error("the connection is closed")]
 pub struct Closed;
 
-/// Why a ping or pong was not sent.
+/// Why a ping was not sent.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum PingError {
@@ -61,7 +61,8 @@ pub enum AcceptError {
     /// This is no opening handshake, or a broken one.
     #[error("{0}")]
     Request(RequestError),
-    /// The request took longer than [`Options::handshake_timeout`](crate::Options::handshake_timeout).
+    /// The request, or our answer to it, took longer than
+    /// [`Options::handshake_timeout`](crate::Options::handshake_timeout).
     #[error("the handshake took too long")]
     TimedOut,
 }

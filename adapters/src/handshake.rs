@@ -83,6 +83,10 @@ impl Handshake {
     /// # Errors
     ///
     /// As [`answer`](Self::answer).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn accept(self) -> Result<WebSocket, AcceptError> {
         self.answer(Answer::accept()).await
     }
@@ -92,17 +96,18 @@ impl Handshake {
     /// # Errors
     ///
     /// Why there is none: [`AcceptError::Rejected`] if the answer was a refusal, when the peer has had
-    /// the time to read it.
+    /// the time to read it, and [`AcceptError::TimedOut`] if it comes too late: then the peer is gone.
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped, the connection is.
+    /// If it is dropped before it is ready, so is the connection.
     pub async fn answer(mut self, answer: Answer) -> Result<WebSocket, AcceptError> {
         let mut output = Output::new();
         let config = &self.opening.outbox().endpoint.config;
         let written = answer.write(&self.request(), config, &mut output);
         self.opening.answer(written, &self.early, &mut output);
         let open = poll_fn(|cx| self.opening.poll(cx, |_, _, _| Opened::Later(())));
-        open.await?.map_err(|()| AcceptError::Closed)
+        let session = open.await?.map_err(|()| AcceptError::Closed)?;
+        Ok(WebSocket::new(self.opening.outbox().clone(), session))
     }
 }

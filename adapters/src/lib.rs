@@ -29,10 +29,16 @@ mod handshake;
 pub use handshake::{Acceptor, Handshake};
 
 mod options;
-pub use options::Options;
+pub use options::{Options, Rate, Tcp};
+
+#[cfg(feature = "router")]
+pub mod prelude;
 
 mod receiver;
 pub use receiver::Receiver;
+
+#[cfg(feature = "router")]
+pub mod router;
 
 pub mod runtime;
 
@@ -43,10 +49,18 @@ mod sender;
 pub use sender::Sender;
 
 mod serve;
+#[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]
+mod server;
 pub use serve::{Incoming, Report, Serve};
 
+mod sink;
+pub use sink::SinkError;
+
 mod socket;
-pub use socket::{Recv, Send, SinkError, WebSocket};
+pub use socket::{Recv, Send, WebSocket};
+
+#[cfg(feature = "macros")]
+pub use wsforge_macros::{WebSocketHandler, WebSocketMessage, websocket_handler};
 
 mod writer;
 pub use writer::MessageWriter;

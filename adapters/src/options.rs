@@ -18,6 +18,9 @@ use wsforge_core::hub::MailboxLimits;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
+    /// How long a handler of a [`Router`](crate::router::Router) may take with one message, before it is
+    /// dropped and its connection closed with 1011. Default: 5 min.
+    pub handler_timeout: Option<Duration>,
     /// How much of an opening handshake's head is accepted.
     pub handshake: Limits,
     /// How long an opening handshake may take. Default: 10 s.
@@ -36,11 +39,54 @@ pub struct Options {
     /// How many of them may come from one address; further ones get a 429. Default: no limit, as many
     /// peers may share a proxy's.
     pub max_connections_per_address: Option<usize>,
+    /// How many messages a [`Router`](crate::router::Router) handles of each connection in a second; what
+    /// comes faster waits, and is not read. Default: 100,000, and as many at once.
+    pub message_rate: Option<Rate>,
     /// The protocol's limits and deadlines. Its defaults, but that a peer is closed that has been silent
     /// for 120 s, pongs included.
     pub protocol: Config,
+    /// How sockets are set up that a server listens on by itself.
+    pub tcp: Tcp,
     /// How long a peer may take nothing of what it is sent before it is cut off. Default: 30 s.
     pub write_timeout: Duration,
+}
+
+/// How often something may happen: so many times a second, and so many times at once if it has not for a
+/// while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// On the average.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// So many times a second, and as many at once.
+    pub const fn per_second(n: u32) -> Self {
+        Self { per_second: n, burst: n }
+    }
+}
+
+/// The options of the sockets that [`Router::listen`](crate::router::Router::listen) makes. Accepted ones
+/// inherit them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Tcp {
+    /// How many connections may wait to be accepted. Default: 4,096.
+    pub backlog: u32,
+    /// Whether what is sent leaves at once, and does not wait to fill packets. Default: yes.
+    pub nodelay: bool,
+    /// `SO_RCVBUF`, in bytes. Default: the system's, which suits itself.
+    pub recv_buffer_size: Option<usize>,
+    /// `SO_SNDBUF`, in bytes. Default: the system's, which suits itself.
+    pub send_buffer_size: Option<usize>,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self { backlog: 4096, nodelay: true, recv_buffer_size: None, send_buffer_size: None }
+    }
 }
 
 impl Default for Options {
@@ -48,6 +94,7 @@ impl Default for Options {
         let mut protocol = Config::default();
         protocol.idle_timeout = Some(Duration::from_secs(120));
         Self {
+            handler_timeout: Some(Duration::from_secs(5 * 60)),
             handshake: Limits::default(),
             handshake_timeout: Duration::from_secs(10),
             inbox_bytes: 1024 * 1024,
@@ -55,7 +102,9 @@ impl Default for Options {
             max_age: Some(Duration::from_secs(24 * 60 * 60)),
             max_connections: 100_000,
             max_connections_per_address: None,
+            message_rate: Some(Rate::per_second(100_000)),
             protocol,
+            tcp: Tcp::default(),
             write_timeout: Duration::from_secs(30),
         }
     }

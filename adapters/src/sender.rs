@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use wsforge_core::{Body, CloseCode, Kind, Output};
 
 use crate::Message;
+use crate::driver::backlog::Ticket;
 use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::turn;
 use crate::error::{PingError, SendError};
@@ -13,8 +14,9 @@ use wsforge_core::frame::{MAX_CONTROL_LEN, Opcode};
 /// Sends to one peer, from anywhere: clone it as often as you like.
 ///
 /// What it sends goes to the socket at once. What the socket refuses is written by whoever polls the
-/// [`WebSocket`](crate::WebSocket) or [`Receiver`](crate::Receiver) of the connection. Everything sent,
-/// by whomever, leaves in the order in which it was accepted.
+/// [`WebSocket`](crate::WebSocket) or [`Receiver`](crate::Receiver) of the connection; while nobody does, by
+/// those who wait to [send](Self::send) more. Everything sent, by whomever, leaves in the order in which it
+/// was accepted.
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub(crate) outbox: Arc<Outbox>,
@@ -31,8 +33,9 @@ impl Sender {
     ///
     /// If it is dropped before it is ready, the message has not been sent.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_send(cx, &mut message)).await
+        let message = Some(message.into());
+        let mut sending = Sending { outbox: &self.outbox, message, ticket: None };
+        poll_fn(|cx| sending.poll(cx)).await
     }
 
     /// Sends a message, unless too much waits for the peer.
@@ -83,20 +86,42 @@ impl Sender {
     pub fn is_closed(&self) -> bool {
         self.outbox.is_closed()
     }
+}
 
-    pub(crate) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-    ) -> Poll<Result<(), SendError>> {
-        let Some(sent) = message.take() else { return Poll::Ready(Ok(())) };
-        match push(&self.outbox, Piece::Message, &sent, Room::Awaited(cx)) {
+/// A message that waits for room.
+struct Sending<'a> {
+    outbox: &'a Arc<Outbox>,
+    message: Option<Message>,
+    ticket: Option<Ticket>,
+}
+
+impl Sending<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let polled = self.poll_push(cx);
+        if polled.is_pending() && self.outbox.poll_flush_for_owner(cx).is_ready() {
+            return self.poll_push(cx);
+        }
+        polled
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(message) = self.message.take() else { return Poll::Ready(Ok(())) };
+        let room = Room::Awaited(&mut self.ticket, cx);
+        match push(self.outbox, Piece::Message, &message, room) {
             Ok(_) => Poll::Ready(Ok(())),
             Err(Refusal::Full) => {
-                *message = Some(sent);
+                self.message = Some(message);
                 Poll::Pending
             }
-            Err(_) => Poll::Ready(Err(SendError::Closed(sent))),
+            Err(_) => Poll::Ready(Err(SendError::Closed(message))),
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.outbox.give_up(ticket);
         }
     }
 }
@@ -109,14 +134,14 @@ pub(crate) fn push(
     room: Room<'_, '_>,
 ) -> Result<Pushed, Refusal> {
     let (kind, body) = parts(message);
-    push_body(outbox, piece, kind, body, room)
+    push_body(outbox, piece, kind.into(), body, room)
 }
 
 /// As [`push`], without owning the message.
 pub(crate) fn push_body(
     outbox: &Arc<Outbox>,
     piece: Piece,
-    kind: Kind,
+    opcode: Opcode,
     body: Body<'_>,
     room: Room<'_, '_>,
 ) -> Result<Pushed, Refusal> {
@@ -125,7 +150,7 @@ pub(crate) fn push_body(
     }
     // What the owner has gathered goes first.
     turn::uncork();
-    let pushed = outbox.push(piece, kind.into(), body, room)?;
+    let pushed = outbox.push(piece, opcode, body, room)?;
     if pushed == Pushed::Gathered {
         turn::gathered(outbox);
     }
@@ -139,4 +164,104 @@ fn parts(message: &Message) -> (Kind, Body<'_>) {
         return (message.kind(), Body::Copy(bytes));
     }
     (message.kind(), Body::Shared(message.clone().into_bytes()))
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::Options;
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
+
+    /// A sender whose peer reads nothing, and for whom too much waits.
+    fn stalled() -> (Sender, Pipe) {
+        let (outbox, pipe) = opened(Options::default());
+        pipe.room(0);
+        let sender = Sender { outbox };
+        while sender.try_send(vec![0; 10_000]).is_ok() {}
+        (sender, pipe)
+    }
+
+    /// Its owner is there, to write when there is room.
+    fn stalled_and_owned() -> (Sender, Pipe, Count) {
+        let (sender, pipe) = stalled();
+        let owner = Count::default();
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_pending());
+        (sender, pipe, owner)
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_give_up() {
+        let (sender, pipe, owner) = stalled_and_owned();
+        let (given_up, waits) = (Count::default(), Count::default());
+        let (unused, mut waiting) = (given_up.held(), pin!(sender.send(vec![0; 10_000])));
+        assert!(waiting.as_mut().poll(&mut waits.context()).is_pending());
+        for _ in 0..100 {
+            let mut sending = Box::pin(sender.send(vec![0; 10_000]));
+            for _ in 0..3 {
+                assert!(sending.as_mut().poll(&mut given_up.context()).is_pending());
+                assert!(given_up.held() > unused);
+            }
+            drop(sending);
+            assert_eq!(given_up.held(), unused);
+        }
+        pipe.room(usize::MAX);
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
+        assert_eq!((given_up.get(), waits.get()), (0, 1));
+        assert!(waiting.as_mut().poll(&mut waits.context()).is_ready());
+        assert!(!sender.outbox.wants_attention());
+    }
+
+    /// As in a proxy, where whoever receives waits for another peer. Here, no timer comes to the rescue.
+    #[test]
+    fn who_waits_writes_for_an_owner_that_does_something_else() {
+        let (sender, pipe) = stalled();
+        let (first, second) = (Count::default(), Count::default());
+        let mut sendings = [(); 2].map(|()| Box::pin(sender.send(vec![1; 10_000])));
+        assert!(sendings[0].as_mut().poll(&mut first.context()).is_pending());
+        assert!(sendings[1].as_mut().poll(&mut second.context()).is_pending());
+        for room in [1, usize::MAX] {
+            pipe.room(room);
+            assert!(second.get() > 0, "the transport wakes who polled it last");
+            assert!(sendings[1].as_mut().poll(&mut second.context()).is_ready() == (room > 1));
+        }
+        assert_eq!(first.get(), 1);
+        assert!(sendings[0].as_mut().poll(&mut first.context()).is_ready());
+        assert_eq!((frames(&pipe.written()).len() > 2, sender.pending()), (true, 0));
+    }
+
+    #[test]
+    fn an_owner_that_is_there_writes_by_itself() {
+        let (sender, pipe, owner) = stalled_and_owned();
+        let count = Count::default();
+        let mut sending = pin!(sender.send(vec![0; 10_000]));
+        assert!(sending.as_mut().poll(&mut count.context()).is_pending());
+        pipe.room(usize::MAX);
+        assert_eq!((owner.get(), count.get()), (1, 0));
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
+        assert_eq!(count.get(), 1);
+    }
+
+    #[test]
+    fn each_of_those_who_wait_is_woken_where_it_was_polled_last() {
+        let (sender, pipe, owner) = stalled_and_owned();
+        let counts = [(); 3].map(|()| Count::default());
+        let mut sendings = [(); 2].map(|()| Box::pin(sender.send(vec![0; 10_000])));
+        assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
+        assert!(sendings[1].as_mut().poll(&mut counts[1].context()).is_pending());
+        assert!(sendings[0].as_mut().poll(&mut counts[2].context()).is_pending());
+        pipe.room(usize::MAX);
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
+        assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
+        // One who was woken before and waits again is one of those.
+        pipe.room(0);
+        while sender.try_send(vec![0; 10_000]).is_ok() {}
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_pending());
+        assert!(sendings[0].as_mut().poll(&mut counts[0].context()).is_pending());
+        drop(sendings);
+        pipe.room(usize::MAX);
+        assert!(sender.outbox.poll_flush(&mut owner.context()).is_ready());
+        assert_eq!(counts.each_ref().map(Count::get), [0, 1, 1]);
+    }
 }

@@ -7,10 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use bytes::Bytes;
-use futures_core::Stream;
-use futures_sink::Sink;
 use wsforge_core::{Chunk, CloseCode, Message as Lent, Output, OwnedChunk};
 
+use crate::driver::halves::{Half, Tasks};
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::{Outbox, Piece, Pushed, Refusal, Room};
 use crate::driver::receive::{Aim, Nothing, Receive};
@@ -170,6 +169,10 @@ impl WebSocket {
     /// # Errors
     ///
     /// [`Closed`] if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, nothing has begun.
     pub async fn stream(&mut self, kind: wsforge_core::Kind) -> Result<MessageWriter<'_>, Closed> {
         MessageWriter::begin(self, kind)
     }
@@ -182,8 +185,10 @@ impl WebSocket {
     /// Splits it into two parts for two tasks. The receiver is the one who has to be polled.
     ///
     /// A task that passes on what it receives to another peer does not poll its receiver while it waits for
-    /// that one, and so keeps what was sent the other way from leaving. Such a proxy needs both sockets whole
-    /// in one task, where it can poll them in turns as a [`Stream`] and a [`Sink`].
+    /// that one. What is sent the other way is then written by whoever waits to send more; what is left when
+    /// nobody does may wait for a tenth of a second, or, where only the owner writes as over TLS, for the
+    /// receiver. A proxy that must not wait has both sockets whole in one task, and polls them in turns as a
+    /// [`Stream`](futures_core::Stream) and a [`Sink`](futures_sink::Sink).
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender(), Receiver::new(self))
     }
@@ -219,6 +224,11 @@ impl WebSocket {
             ready!(session.poll_each(&self.outbox, cx, Aim::Whole, &mut own));
         }
         Poll::Ready(own.0)
+    }
+
+    /// See [`poll_half`](Self::poll_half).
+    pub(crate) fn tasks(&mut self, half: Half, cx: &Context<'_>) -> Option<Arc<Tasks>> {
+        self.session.as_mut()?.tasks_of(&self.outbox, half, cx)
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
@@ -260,6 +270,8 @@ impl WebSocket {
                 *message = None;
                 break;
             }
+            // A writer would borrow the socket.
+            self.outbox.abandon_stream();
             match push(&self.outbox, piece, sent, Room::Needed) {
                 Ok(pushed) => {
                     *message = None;
@@ -304,7 +316,7 @@ impl WebSocket {
         self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
     }
 
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    pub(crate) fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         turn::flush();
         self.outbox.flush_now();
         // What is left then waits for something else than the transport.
@@ -467,57 +479,6 @@ impl Drop for WebSocket {
     }
 }
 
-impl Stream for WebSocket {
-    type Item = Message;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.get_mut().poll_recv(cx)
-    }
-}
-
-/// Messages are gathered until they are flushed, or too much of them is.
-///
-/// One task has to poll both this and the stream: two halves in two tasks would wake only one of them.
-/// For two tasks there is [`WebSocket::split`].
-impl Sink<Message> for WebSocket {
-    type Error = SinkError;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        let this = self.get_mut();
-        while !this.outbox.has_room(Piece::Fed, 0) {
-            ready!(this.poll_room(cx, Piece::Fed, 0));
-        }
-        Poll::Ready(if this.outbox.is_closed() { Err(SinkError::Closed(None)) } else { Ok(()) })
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SinkError> {
-        let this = self.get_mut();
-        match push(&this.outbox, Piece::Fed, &message, Room::Any) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(SinkError::Closed(Some(message))),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.get_mut().poll_flushed(cx).map_err(|Closed| SinkError::Closed(None))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        let this = self.get_mut();
-        this.sender().close(CloseCode::NORMAL, "");
-        let session = this.session.as_mut().expect("until it is dropped");
-        poll_end(session, &this.outbox, cx).map(Ok)
-    }
-}
-
-/// Why a sink takes no more.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SinkError {
-    /// The connection is closing; a message that was not taken comes back.
-    #[error("the connection is closed")]
-    Closed(Option<Message>),
-}
-
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {
     use std::pin::pin;
@@ -601,14 +562,28 @@ mod tests {
         }
     }
 
-    /// A writer may be forgotten, and whoever flushes must not spin for it.
+    /// As in a proxy, which waits for its other side then.
     #[test]
-    fn a_flush_does_not_wait_for_what_is_held() {
-        let (mut socket, pipe) = socket();
-        socket.outbox.begin_stream().unwrap();
-        socket.sender().try_send("held").unwrap();
-        let count = Count::default();
-        assert_eq!(pin!(socket.flush()).poll(&mut count.context()), Poll::Ready(Ok(())));
-        assert!(pipe.written().is_empty());
+    fn who_has_received_something_is_not_waited_for_to_write() {
+        for dropped in [false, true] {
+            let (mut socket, pipe) = socket();
+            let (sender, owner, count) = (socket.sender(), Count::default(), Count::default());
+            pipe.room(0);
+            while sender.try_send(vec![0; 10_000]).is_ok() {}
+            assert!(socket.poll_recv(&mut owner.context()).is_pending());
+            if dropped {
+                assert!(pin!(socket.recv()).poll(&mut owner.context()).is_pending());
+            } else {
+                // Masked with zeros.
+                pipe.sends(b"\x82\x82\0\0\0\0hi");
+                assert!(socket.poll_recv(&mut owner.context()).is_ready());
+            }
+            let mut sending = pin!(sender.send(vec![0; 10_000]));
+            assert!(sending.as_mut().poll(&mut count.context()).is_pending());
+            pipe.room(usize::MAX);
+            assert_eq!((owner.get(), count.get()), (0, 1));
+            assert!(sending.as_mut().poll(&mut count.context()).is_ready());
+            assert_eq!(sender.pending(), 0);
+        }
     }
 }

@@ -2,8 +2,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use wsforge_core::Kind;
 use wsforge_core::frame::Opcode;
-use wsforge_core::{CloseCode, Kind};
 
 use crate::WebSocket;
 use crate::driver::outbox::{Piece, Refusal, Room};
@@ -13,7 +13,8 @@ use crate::error::Closed;
 /// A message that is being sent in pieces, see [`WebSocket::stream`].
 ///
 /// It ends with [`finish`](Self::finish). Dropped before, it leaves the peer with a part of a message, so
-/// the connection is closed with 1011.
+/// the connection is closed with 1011; the same happens to one that is [forgotten](std::mem::forget), when
+/// the socket is used again.
 #[derive(Debug)]
 #[must_use = "the message has to be finished"]
 pub struct MessageWriter<'a> {
@@ -26,7 +27,7 @@ pub struct MessageWriter<'a> {
 impl<'a> MessageWriter<'a> {
     pub(crate) fn begin(socket: &'a mut WebSocket, kind: Kind) -> Result<Self, Closed> {
         turn::flush();
-        // A writer borrows the socket, so nobody else is sending one.
+        socket.outbox().abandon_stream();
         socket.outbox().begin_stream().map_err(|_| Closed)?;
         Ok(Self { socket, opcode: kind.into(), finished: false })
     }
@@ -51,6 +52,10 @@ impl<'a> MessageWriter<'a> {
     /// # Errors
     ///
     /// [`Closed`] if the connection is closing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, so is the writer: the connection is closed with 1011.
     pub async fn finish(mut self) -> Result<(), Closed> {
         poll_fn(|cx| self.poll_write(cx, &Bytes::new(), true)).await
     }
@@ -84,7 +89,7 @@ impl Drop for MessageWriter<'_> {
     fn drop(&mut self) {
         if !self.finished {
             turn::flush();
-            self.socket.outbox().close(CloseCode::INTERNAL, "a message was not finished");
+            self.socket.outbox().abandon_stream();
         }
     }
 }

@@ -2,11 +2,8 @@
 
 mod raw;
 
-use std::env;
-use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,9 +15,6 @@ use wsforge::proto::hub::Audience;
 use wsforge::proto::{Config, Input, Kind, Output, Timestamp};
 use wsforge::tokio::connect;
 use wsforge::{ConnectError, FanOut, Message, Options, WebSocket};
-
-/// Set in a process that a test has made to be alone.
-const CHILD: &str = "WSFORGE_TEST_CHILD";
 
 /// What a refused peer sends behind its request: were it taken for frames, there would be an answer.
 fn smuggled() -> Vec<u8> {
@@ -249,42 +243,6 @@ on_each_runtime! {
             assert!(expected(&error), "{what}: {error:?}");
             server.join().unwrap();
         }
-    }
-
-    /// Memory is for what has arrived, not for what a header claims.
-    fn lengths_that_are_only_claimed_cost_nothing(flavor: Flavor) {
-        const PEERS: usize = 300;
-        if env::var_os(CHILD).is_none() {
-            let status = Command::new(env::current_exe().unwrap())
-                .args(["--exact", &flavor.test_name("lengths_that_are_only_claimed_cost_nothing")])
-                .env(CHILD, "1")
-                .status();
-            assert!(status.unwrap().success());
-            return;
-        }
-        let mut options = Options::default();
-        options.protocol.ping_interval = None;
-        options.protocol.idle_timeout = Some(Duration::from_secs(2));
-        let (server, ends) = echo_server(flavor, options);
-        Raw::open(server.address).close();
-        ends.recv_timeout(FOREVER).unwrap();
-        let before = data_kib();
-        let start = frame(true, Opcode::Binary, &[0; 1024 * 1024]);
-        let mut peers: Vec<_> = (0..PEERS).map(|_| Raw::open(server.address)).collect();
-        for peer in &mut peers {
-            peer.send(&start[..15]);
-            peer.send(&start[15..16]);
-        }
-        // They are cut off, as they are idle; all of them were there.
-        for peer in &mut peers {
-            assert_eq!(peer.frame().code(), 1008);
-        }
-        let grown = data_kib().saturating_sub(before);
-        // 64 KiB ahead of what has arrived are allowed, beside what a connection takes.
-        assert!(grown < PEERS * 128, "{grown} KiB");
-        drop(peers);
-        (0..PEERS).for_each(|_| assert!(ends.recv_timeout(FOREVER).unwrap().is("IdleTimeout")));
-        is_well(server);
     }
 
     fn a_flood_of_empty_fragments_is_cut_off(flavor: Flavor) {
@@ -560,11 +518,4 @@ fn session() -> Vec<u8> {
         &frame(true, Opcode::Close, &[0x03, 0xE8, b'b', b'y', b'e']),
     ]
     .concat()
-}
-
-/// The memory that this process may write to.
-fn data_kib() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -149,6 +149,47 @@ behaviours! {
         }
     }
 
+    async fn a_receivers_methods(rt: Rt) {
+        for most in 1..=MOST {
+            let (server, mut raw) = dribbling(rt, Options::default()).await;
+            let (_sender, mut receiver) = server.split();
+            raw.write(incoming(12)).await;
+            for i in 0..12 {
+                let bytes = match i % 4 {
+                    0 => dropped!(most, receiver.recv()).map(|message| message.as_bytes().to_vec()),
+                    1 => dropped!(most, receiver.recv_with(|message| message.as_bytes().to_vec())),
+                    2 => dropped!(most, receiver.recv_chunk()).map(|chunk| chunk.payload.to_vec()),
+                    _ => dropped!(most, receiver.for_each(|message, _| {
+                        ControlFlow::Break(message.as_bytes().to_vec())
+                    })),
+                };
+                assert_eq!(bytes, Some(text(i).into_bytes()));
+            }
+            pongs(&mut raw, 12).await;
+        }
+    }
+
+    async fn feed_and_flush(rt: Rt) {
+        for most in 1..=MOST {
+            let (mut server, mut raw) =
+                dribbling(rt, options(|o| o.protocol.high_water = 100)).await;
+            let peer = rt.spawn(async move {
+                for i in 0..30 {
+                    assert_eq!(raw.frame().await, Some(Frame::text(&text(i))));
+                }
+                raw
+            });
+            for i in 0..30 {
+                assert_eq!(dropped!(most, server.feed(text(i))), Ok(()));
+                if i % 5 == 4 {
+                    assert_eq!(dropped!(most, server.flush()), Ok(()));
+                    assert_eq!(server.sender().pending(), 0);
+                }
+            }
+            peer.await;
+        }
+    }
+
     async fn send_that_waits(rt: Rt) {
         for most in 1..=MOST {
             let (mut server, mut raw) =
@@ -219,6 +260,46 @@ behaviours! {
             dropped!(most, server.flush()).unwrap();
             assert!(peer.await.0 == pattern(1000));
         }
+    }
+
+    /// The message is whole, or the connection ends.
+    async fn a_writers_finish(rt: Rt) {
+        for polls in 0.. {
+            let (mut server, mut raw) =
+                dribbling(rt, options(|o| o.protocol.high_water = 100)).await;
+            let peer = rt.spawn(async move {
+                let mut frames = Vec::new();
+                loop {
+                    let frame = raw.frame().await.unwrap();
+                    frames.push((frame.opcode, frame.fin));
+                    if frame.fin {
+                        return (frames, raw);
+                    }
+                }
+            });
+            let mut writer = server.stream(Kind::Text).await.unwrap();
+            writer.write("x".repeat(90)).await.unwrap();
+            // More than may wait before anything else.
+            writer.write("x".repeat(200)).await.unwrap();
+            let finished = poll_times(polls, writer.finish()).await;
+            let last = if finished.is_some() { Opcode::Continuation } else { Opcode::Close };
+            let _ = server.flush().await;
+            let (frames, _raw) = peer.await;
+            let fragments = [(Opcode::Text, false), (Opcode::Continuation, false), (last, true)];
+            assert_eq!(frames, fragments, "{polls} polls");
+            if let Some(result) = finished {
+                assert_eq!(result, Ok(()));
+                assert!(polls > 1, "{polls}");
+                break;
+            }
+        }
+    }
+
+    async fn stream(rt: Rt) {
+        let (mut server, mut raw) = rt.server(Options::default()).await;
+        assert!(poll_times(0, server.stream(Kind::Text)).await.is_none());
+        server.send("nothing has begun").await.unwrap();
+        assert_eq!(raw.frame().await, Some(Frame::text("nothing has begun")));
     }
 
     async fn close(rt: Rt) {
@@ -321,5 +402,58 @@ behaviours! {
         let raw = server.await;
         raw.send_text("back").await;
         assert_eq!(socket.recv().await, Some("back".into()));
+    }
+    async fn connect_over(rt: Rt) {
+        for polls in 0.. {
+            // So small that each side has to wait for the other.
+            let (io, peer) = rt.pipe(50);
+            let server = rt.spawn(async move {
+                let mut raw = Raw::server(peer);
+                while !raw.buf.ends_with(b"\r\n\r\n") {
+                    if !raw.read().await.unwrap() {
+                        return None;
+                    }
+                }
+                let head = raw.head().await;
+                raw.try_write(&support::answer_to(&head)).await.ok()?;
+                raw.read().await.unwrap().then_some(raw)
+            });
+            let over = rt.connect("ws://a.example/").over(io);
+            let Some(connected) = poll_times(polls, over).await else {
+                assert!(server.await.is_none());
+                continue;
+            };
+            let mut socket = connected.unwrap().0;
+            socket.send("hello").await.unwrap();
+            assert_eq!(server.await.unwrap().frame().await, Some(Frame::text("hello")));
+            assert!(polls > 1, "{polls}");
+            break;
+        }
+    }
+
+    /// Those who are connected are not its affair.
+    async fn serve(rt: Rt) {
+        let listener = rt.listen().await;
+        let address = listener.address;
+        let echo = |mut socket: WebSocket| async move {
+            while let Some(message) = socket.recv().await {
+                socket.send(message).await.unwrap();
+            }
+        };
+        let serve = rt.serve(listener, |_| Answer::accept(), echo).into_future();
+        let (drop_it, dropped) = tokio::sync::oneshot::channel::<()>();
+        let server = rt.spawn(async move {
+            tokio::select! {
+                _ = serve => panic!("it goes on for ever"),
+                _ = dropped => {}
+            }
+        });
+        let mut raw = rt.raw(address);
+        raw.open().await;
+        drop_it.send(()).unwrap();
+        server.await;
+        assert!(std::net::TcpStream::connect(address).is_err());
+        raw.send_text("hello").await;
+        assert_eq!(raw.frame().await, Some(Frame::text("hello")));
     }
 }

@@ -242,14 +242,17 @@ behaviours! {
         assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
     }
 
-    async fn a_slow_answer_ends_the_connection(rt: Rt) {
-        let (io, mut raw) = rt.tcp().await;
+    async fn an_answer_may_come_too_late(rt: Rt) {
         let acceptor = rt.acceptor(options(|o| o.handshake_timeout = Duration::from_millis(200)));
-        raw.write(request("/", "")).await;
-        let handshake = acceptor.accept(io).await.unwrap();
-        // The peer is let go by the timer, as nobody answers it.
-        assert_eq!(raw.rest().await, b"");
-        drop(handshake);
+        for answer in [Answer::accept(), Answer::reject(404)] {
+            let (io, mut raw) = rt.tcp().await;
+            raw.write(request("/", "")).await;
+            let handshake = acceptor.accept(io).await.unwrap();
+            // The peer is let go by the timer, as nobody answers it.
+            assert_eq!(raw.rest().await, b"");
+            let answered = handshake.answer(answer).await;
+            assert!(matches!(answered, Err(AcceptError::TimedOut)), "{answered:?}");
+        }
     }
 
     async fn a_long_head_is_refused(rt: Rt) {

@@ -17,7 +17,9 @@ use support::{
 };
 use wsforge::proto::frame::Opcode;
 use wsforge::proto::{Delivery, OwnedChunk};
-use wsforge::{Answer, CloseCode, Closed, Kind, Message, Options, PingError, SendError, WebSocket};
+use wsforge::{
+    Answer, CloseCode, Closed, Kind, Message, Options, PingError, SendError, SinkError, WebSocket,
+};
 
 /// Frames of these texts in one piece, as a client writes them.
 fn pipelined(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
@@ -324,6 +326,40 @@ behaviours! {
         assert_eq!(close, Frame::close(1011, "a message was not finished"));
     }
 
+    /// Who polls the socket again has no writer any more.
+    async fn a_stream_that_is_forgotten_ends_the_connection(rt: Rt) {
+        for what in ["feed", "flush", "recv", "send", "sink", "stream"] {
+            let (mut server, mut raw) = rt.server(Options::default()).await;
+            let sender = server.sender();
+            let mut writer = server.stream(Kind::Text).await.unwrap();
+            writer.write("be").await.unwrap();
+            std::mem::forget(writer);
+            sender.try_send("held").unwrap();
+            match what {
+                "feed" => {
+                    assert_eq!(server.feed("a").await, Err(SendError::Closed("a".into())));
+                }
+                "flush" => server.flush().await.unwrap(),
+                "recv" => assert_eq!(poll_times(1, server.recv()).await, None),
+                "send" => {
+                    assert_eq!(server.send("a").await, Err(SendError::Closed("a".into())));
+                }
+                "sink" => {
+                    let ready = poll_fn(|cx| Pin::new(&mut server).poll_ready(cx)).await;
+                    assert_eq!(ready, Err(SinkError::Closed(None)));
+                }
+                _ => assert_eq!(server.stream(Kind::Text).await.err(), Some(Closed)),
+            }
+            assert_eq!(sender.try_send("a"), Err(SendError::Closed("a".into())), "{what}");
+            assert_eq!(raw.frame().await, Some(Frame::fragment(Opcode::Text, "be")));
+            let close = raw.frame().await.unwrap();
+            assert_eq!(close, Frame::close(1011, "a message was not finished"), "{what}");
+            raw.send(close).await;
+            assert_eq!(server.recv().await, None);
+            assert!(server.close_info().unwrap().clean);
+        }
+    }
+
     async fn the_two_halves_work_in_two_tasks(rt: Rt) {
         let (server, mut raw) = rt.server(Options::default()).await;
         let (sender, mut receiver) = server.split();
@@ -478,6 +514,8 @@ behaviours! {
         });
         poll_fn(|cx| Pin::new(&mut server).poll_close(cx)).await.unwrap();
         assert_eq!(end.await, 1000);
+        assert_eq!(server.recv().await, None);
+        poll_fn(|cx| Pin::new(&mut server).poll_close(cx)).await.unwrap();
         assert!(server.close_info().unwrap().clean);
         assert!(poll_fn(|cx| Pin::new(&mut server).poll_ready(cx)).await.is_err());
         let refused = Pin::new(&mut server).start_send("late".into()).unwrap_err();

@@ -3,7 +3,9 @@
 #[macro_use]
 mod support;
 
-use support::{Dribble, Frame, Raw, Rt, options, pattern, text_of};
+use std::sync::atomic::Ordering;
+
+use support::{Dribble, Frame, Raw, Rt, options, pattern, text_of, until};
 use wsforge::proto::frame::Opcode;
 use wsforge::{Answer, CloseCode, Kind, Message, Options, WebSocket};
 
@@ -128,6 +130,44 @@ behaviours! {
         assert_eq!(raw.frame().await, Some(Frame::fragment(Opcode::Text, "piece")));
         writer.finish().await.unwrap();
         assert_eq!(raw.frame().await, Some(Frame::new(Opcode::Continuation, "")));
+    }
+
+    /// A stream with encryption says its own farewell then.
+    async fn a_stream_is_shut_down_at_an_orderly_end(rt: Rt) {
+        for who in ["client", "dropped server", "server"] {
+            let [(server, shutdowns_of_server), (client, shutdowns_of_client)] =
+                rt.counted_pipe(1000);
+            let (mut server, mut client) =
+                rt.pair_over((server, client), Options::default()).await;
+            let (closes, mut waits) = match who {
+                "client" => {
+                    let client = rt.spawn(async move {
+                        client.close(CloseCode::NORMAL, "").await;
+                        client
+                    });
+                    (client, server)
+                }
+                "server" => {
+                    let server = rt.spawn(async move {
+                        server.close(CloseCode::NORMAL, "").await;
+                        server
+                    });
+                    (server, client)
+                }
+                _ => {
+                    drop(server);
+                    assert_eq!(client.recv().await, None);
+                    until(|| shutdowns_of_server.load(Ordering::Relaxed) > 0).await;
+                    assert_eq!(shutdowns_of_client.load(Ordering::Relaxed), 1);
+                    continue;
+                }
+            };
+            assert_eq!(waits.recv().await, None);
+            assert!(waits.close_info().unwrap().clean && closes.await.close_info().unwrap().clean);
+            for shutdowns in [shutdowns_of_server, shutdowns_of_client] {
+                assert_eq!(shutdowns.load(Ordering::Relaxed), 1, "the {who} closes");
+            }
+        }
     }
 
     async fn what_another_task_sends_wakes_the_owner(rt: Rt) {

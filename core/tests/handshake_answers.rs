@@ -139,6 +139,33 @@ fn a_rejection_of_head_has_the_length_of_the_body_that_it_leaves_out() {
     }
 }
 
+/// Whoever streams a body has to know whether there is to be one.
+#[test]
+fn a_body_that_is_streamed_counts_and_follows_where_one_may() {
+    let page = Reject { status: 200, headers: &[], body: b"be" };
+    for (method, status, follows, length) in [
+        ("GET", 200, true, Some("5000000002")),
+        ("POST", 404, true, Some("5000000002")),
+        ("HEAD", 200, false, Some("5000000002")),
+        ("GET", 205, false, Some("0")),
+        ("GET", 304, false, None),
+    ] {
+        let mut bytes = request("GET", &[&format!("{method} / HTTP/1.1")]);
+        let (mut output, mut accept) = (Output::new(), Accept::default());
+        let mut input = Input::new(&mut bytes, AT);
+        let Opening::Request(request) = accept.receive(&mut input, &mut output) else { panic!() };
+        let page = Reject { status, ..page };
+        assert_eq!(request.reject_streamed(&page, 5_000_000_000, &mut output), Ok(follows));
+        let answer = String::from_utf8(taken(&mut output)).unwrap();
+        assert_eq!(answer.ends_with("\r\n\r\nbe"), follows, "{answer}");
+        let header = |line: &str| line.strip_prefix("Content-Length: ").map(str::to_owned);
+        assert_eq!(answer.lines().find_map(header).as_deref(), length, "{answer}");
+        let invalid = Reject { status: 199, ..page };
+        assert_eq!(request.reject_streamed(&invalid, 1, &mut output), Err(Invalid::Status));
+        assert!(output.is_empty());
+    }
+}
+
 /// RFC 9112 section 3.2.2: the host is the target's, if the target has one.
 #[test]
 fn the_host_of_a_request_is_its_targets_before_its_headers() {

@@ -1,118 +1,168 @@
-//! The chat on real sockets: who gets what, in which order, and what becomes of those who do not read.
+//! The framework's chat on real sockets: who hears what, and what is refused.
 
 mod support;
 
-use support::{Peer, Server, masked, plain, plain_close};
-use wsforge_core::frame::Opcode;
+use std::iter;
+use std::time::{Duration, Instant};
 
-const CHAT: &str = env!("CARGO_BIN_EXE_chat_mio");
+use serde_json::{Value, json};
+use support::{Peer, Server};
 
-impl Peer {
-    fn say(&mut self, text: &str) {
-        self.send(&masked(Opcode::Text, true, text.as_bytes()));
-    }
+const CHAT: &str = env!("CARGO_BIN_EXE_chat");
 
-    fn hears(&self, text: &str) {
-        self.expect(&plain(Opcode::Text, true, text.as_bytes()));
-    }
+fn join(server: &Server, name: &str, room: &str) -> Peer {
+    let mut peer = server.connect();
+    say(&mut peer, &json!({ "type": "join", "name": name, "room": room }));
+    peer
+}
 
-    /// Waits until all that it has said has been heard.
-    fn is_heard(&mut self) {
-        self.send(&masked(Opcode::Ping, true, b"?"));
-        self.expect(&plain(Opcode::Pong, true, b"?"));
+fn say(peer: &mut Peer, message: &Value) {
+    peer.say(&message.to_string());
+}
+
+#[track_caller]
+fn hear(peers: &[&Peer], message: &Value) {
+    for peer in peers {
+        assert_eq!(peer.text().parse::<Value>().expect("JSON"), *message);
     }
 }
 
-/// Clients after their handshake, in these rooms.
-fn join<const N: usize>(server: &Server, rooms: [&[&str]; N]) -> [Peer; N] {
-    rooms.map(|rooms| {
-        let mut peer = server.connect();
-        for room in rooms {
-            peer.say(&format!("/join {room}"));
-        }
-        peer.is_heard();
-        peer
-    })
+fn joined(name: &str, here: &[&str]) -> Value {
+    json!({ "type": "joined", "name": name, "here": here })
 }
 
-#[test]
-fn a_message_goes_to_all_others_in_the_room_and_to_nobody_else() {
-    let server = Server::start(CHAT, &[]);
-    let [mut ann, mut bob, mut eve] = join(&server, [&["a", "b"], &["a"], &["b", "c"]]);
-    ann.say("hello");
-    bob.hears("a: hello");
-    eve.hears("b: hello");
-    bob.say("hi, ann");
-    ann.hears("a: hi, ann");
+fn left(name: &str, here: &[&str]) -> Value {
+    json!({ "type": "left", "name": name, "here": here })
+}
 
-    ann.say("/leave a");
-    ann.say("are you there?");
-    eve.hears("b: are you there?");
-    bob.say("nobody hears this");
-    bob.say("/join b");
-    bob.is_heard();
-    eve.say("good-bye");
-    bob.hears("b: good-bye");
-    ann.hears("b: good-bye");
-    // Neither of them has heard anything else, nor itself.
-    ann.is_heard();
-    bob.is_heard();
-    eve.is_heard();
+fn said(name: &str, text: &str) -> Value {
+    json!({ "type": "said", "name": name, "text": text })
 }
 
 #[test]
-fn a_room_forgets_who_has_left_in_whatever_way() {
+fn a_room_hears_who_comes_who_goes_and_what_is_said_in_it() {
     let server = Server::start(CHAT, &[]);
-    let [mut ann, bob, eve] = join(&server, [&["a"], &["a"], &["a"]]);
+    let ann = join(&server, "ann", "tea");
+    hear(&[&ann], &joined("ann", &["ann"]));
+    let mut eve = join(&server, "eve", "coffee");
+    hear(&[&eve], &joined("eve", &["eve"]));
+    let mut bob = join(&server, "bob", "tea");
+    hear(&[&ann, &bob], &joined("bob", &["ann", "bob"]));
+
+    say(&mut bob, &json!({ "type": "say", "text": "<b>hello</b>" }));
+    hear(&[&ann, &bob], &said("bob", "<b>hello</b>"));
+    say(&mut eve, &json!({ "type": "say", "text": "nobody here?" }));
+    hear(&[&eve], &said("eve", "nobody here?"));
+
     bob.close();
+    hear(&[&ann], &left("bob", &["ann"]));
     eve.reset();
-    for round in 0..20 {
-        ann.say(&format!("round {round}"));
-        ann.is_heard();
-        let [new] = join(&server, [&["a"]]);
-        ann.say("welcome");
-        new.hears("a: welcome");
-        new.reset();
+    let zoe = join(&server, "zoe", "coffee");
+    // Whichever the server noticed first.
+    let first: Value = zoe.text().parse().expect("JSON");
+    if first == joined("zoe", &["eve", "zoe"]) {
+        hear(&[&zoe], &left("eve", &["zoe"]));
+    } else {
+        assert_eq!(first, joined("zoe", &["zoe"]));
     }
 }
 
 #[test]
-fn a_room_with_too_long_a_name_is_refused() {
+fn who_joins_another_room_leaves_the_first() {
     let server = Server::start(CHAT, &[]);
-    let [mut ann] = join(&server, [&[]]);
-    ann.say(&format!("/join {}", "x".repeat(256)));
-    ann.hears("the group's name is too long");
+    let zoe = join(&server, "zoe", "tea");
+    hear(&[&zoe], &joined("zoe", &["zoe"]));
+    let mut bob = join(&server, "bob", "tea");
+    hear(&[&zoe, &bob], &joined("bob", &["bob", "zoe"]));
+    say(&mut bob, &json!({ "type": "join", "name": "bobby", "room": "coffee" }));
+    hear(&[&zoe], &left("bob", &["zoe"]));
+    hear(&[&bob], &joined("bobby", &["bobby"]));
+    say(&mut bob, &json!({ "type": "say", "text": "alone" }));
+    hear(&[&bob], &said("bobby", "alone"));
 }
 
-/// The others get everything, in order; the one who does not read gets whole messages up to some point,
-/// and then learns why there are no more.
 #[test]
-fn one_who_does_not_read_is_closed_and_costs_the_others_nothing() {
-    const MESSAGES: usize = 400;
+fn what_is_no_message_of_the_chat_is_refused_and_nobody_else_hears_of_it() {
     let server = Server::start(CHAT, &[]);
-    let [mut ann, mut bob] = join(&server, [&["a"], &["a"]]);
-    let mut slow = server.connect_narrow();
-    slow.say("/join a");
-    slow.is_heard();
-
-    let text = |i: usize| format!("{i:03}{}", "x".repeat(50_000));
-    for i in 0..MESSAGES {
-        ann.say(&text(i));
-        bob.hears(&format!("a: {}", text(i)));
+    let mut ann = join(&server, "ann", "tea");
+    hear(&[&ann], &joined("ann", &["ann"]));
+    let mut eve = server.connect();
+    let long = |len| "é".repeat(len);
+    for message in [
+        json!({ "type": "say", "text": "not in a room" }).to_string(),
+        json!({ "type": "join", "name": "eve" }).to_string(),
+        json!({ "type": "join", "name": "", "room": "tea" }).to_string(),
+        json!({ "type": "join", "name": long(33), "room": "tea" }).to_string(),
+        json!({ "type": "join", "name": "eve", "room": long(33) }).to_string(),
+        json!({ "type": "join", "name": "eve\n", "room": "tea" }).to_string(),
+        json!({ "type": "dance" }).to_string(),
+        "hello".into(),
+    ] {
+        eve.say(&message);
+        let answer: Value = eve.text().parse().expect("JSON");
+        assert_eq!(answer["type"], "error", "{message}: {answer}");
     }
-    ann.is_heard();
-    bob.is_heard();
+    let too_much = json!({ "type": "say", "text": long(2001) });
+    say(&mut ann, &too_much);
+    assert_eq!(ann.text().parse::<Value>().expect("JSON")["type"], "error");
+    // As long as it may be.
+    say(&mut ann, &json!({ "type": "say", "text": long(2000) }));
+    hear(&[&ann], &said("ann", &long(2000)));
+    say(&mut eve, &json!({ "type": "join", "name": long(32), "room": "tea" }));
+    hear(&[&ann, &eve], &joined(&long(32), &["ann", &long(32)]));
+}
 
-    let got = slow.rest();
-    let mut expected = Vec::new();
-    let mut count = 0;
-    while got.len() - expected.len() > 50_000 {
-        expected.extend(plain(Opcode::Text, true, format!("a: {}", text(count)).as_bytes()));
-        count += 1;
+#[test]
+fn who_sends_too_much_is_closed() {
+    let server = Server::start(CHAT, &[]);
+    let mut eve = server.connect();
+    eve.say(&"x".repeat(16 * 1024 + 1));
+    eve.expect_last_close(1009);
+}
+
+#[test]
+fn who_talks_too_fast_waits() {
+    let server = Server::start(CHAT, &[]);
+    let mut ann = join(&server, "ann", "tea");
+    hear(&[&ann], &joined("ann", &["ann"]));
+    let start = Instant::now();
+    for n in 0..30 {
+        say(&mut ann, &json!({ "type": "say", "text": n.to_string() }));
     }
-    assert!(count < MESSAGES, "it was never too slow");
-    expected.extend(plain_close(1008, "too slow"));
-    assert!(got == expected, "{count} whole messages and a Close, in {} bytes", got.len());
-    let memory = server.peak_memory();
-    assert!(memory < 64 * 1024 * 1024, "{memory} bytes");
+    for n in 0..30 {
+        hear(&[&ann], &said("ann", &n.to_string()));
+    }
+    // Twenty at once, and then twenty a second.
+    assert!(start.elapsed() > Duration::from_millis(300), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_room_has_a_hundred_places() {
+    let server = Server::start(CHAT, &[]);
+    let names: Vec<String> = (0..100).map(|n| format!("{n:02}")).collect();
+    let peers: Vec<Peer> = names.iter().map(|name| join(&server, name, "tea")).collect();
+    // The notice of whoever came last names all.
+    let whole = iter::repeat_with(|| peers[0].text().parse::<Value>().expect("JSON"))
+        .find(|notice| notice["here"].as_array().is_some_and(|here| here.len() == names.len()));
+    assert_eq!(whole.expect("it comes")["here"], json!(names));
+    let late = join(&server, "late", "tea");
+    hear(&[&late], &json!({ "type": "error", "text": "the room is full" }));
+    let elsewhere = join(&server, "late", "coffee");
+    hear(&[&elsewhere], &joined("late", &["late"]));
+}
+
+#[test]
+fn the_page_comes_from_the_same_port() {
+    let server = Server::start(CHAT, &[]);
+    for (path, kind, part) in [
+        ("/", "text/html", "<title>wsforge chat</title>"),
+        ("/chat.css", "text/css", "#log"),
+        ("/chat.js", "text/javascript", "new WebSocket"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+        let answer = server.dial().ask(request.as_bytes());
+        assert_eq!(answer.status, "200 OK", "{path}");
+        assert!(answer.header("Content-Type").starts_with(kind), "{path}: {answer:?}");
+        assert!(String::from_utf8(answer.body).expect("UTF-8").contains(part), "{path}");
+    }
 }

@@ -1,6 +1,7 @@
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -22,11 +23,15 @@ pub(crate) struct Backlog {
     in_hand: usize,
     /// How much of it the peer has made us send, by its messages and pings.
     owed: usize,
-    /// Tasks that wait for room.
-    waiting: Vec<Waker>,
+    /// Those who wait for room.
+    waiting: BTreeMap<Ticket, Waker>,
     /// The transport has taken everything, but keeps some of it.
     unflushed: bool,
 }
+
+/// What one who waits for room is known by: nobody else has it, then or later.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Ticket(u64);
 
 impl Backlog {
     /// How much is moved from the queue to the front at a time: what a socket may take at once.
@@ -206,15 +211,28 @@ impl Backlog {
         (mem::take(&mut self.queue), mem::take(&mut self.held))
     }
 
-    /// Remembers a task that waits for room.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
-        }
+    /// Remembers whom to wake when there is room.
+    pub(crate) fn wait(&mut self, ticket: Ticket, cx: &Context<'_>) {
+        self.waiting
+            .entry(ticket)
+            .and_modify(|waker| waker.clone_from(cx.waker()))
+            .or_insert_with(|| cx.waker().clone());
     }
 
-    pub(crate) fn take_waiting(&mut self) -> Vec<Waker> {
-        mem::take(&mut self.waiting)
+    /// Forgets one who waits no more.
+    pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<Waker> {
+        self.waiting.remove(&ticket)
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        mem::take(&mut self.waiting).into_values()
+    }
+}
+
+impl Ticket {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 

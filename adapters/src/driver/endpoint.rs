@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use wsforge_core::Config;
@@ -15,54 +16,72 @@ pub(crate) struct Endpoint {
     /// The part of the options that the core wants in an `Arc` of its own.
     pub(crate) config: Arc<Config>,
     pub(crate) timer: Arc<Timer>,
-    places: Mutex<Places>,
+    pub(crate) places: Arc<Places>,
+    /// Where a place was taken from, by the key of the connection.
+    taken: Mutex<HashMap<u32, IpAddr>>,
 }
 
-/// Who is there from which address, where that is limited.
+/// How many connections there are, and from where: of one endpoint, or of several that share their limits.
 #[derive(Debug, Default)]
-struct Places {
-    by_address: HashMap<IpAddr, usize>,
-    /// By the key of the connection.
-    taken: HashMap<u32, IpAddr>,
+pub(crate) struct Places {
+    count: AtomicUsize,
+    /// Where that is limited.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Places {
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 impl Endpoint {
     pub(crate) fn new(options: Options, timer: Arc<Timer>) -> Arc<Self> {
+        Self::sharing(Arc::default(), options, timer)
+    }
+
+    /// One of several that share their places.
+    pub(crate) fn sharing(places: Arc<Places>, options: Options, timer: Arc<Timer>) -> Arc<Self> {
         let config = Arc::new(options.protocol.clone());
-        Arc::new(Self { options, config, timer, places: Mutex::default() })
+        Arc::new(Self { options, config, timer, places, taken: Mutex::default() })
     }
 
-    /// Whether one more may come from this address.
-    pub(crate) fn has_place(&self, address: Option<IpAddr>) -> bool {
-        match (self.options.max_connections_per_address, address) {
-            (Some(most), Some(address)) => {
-                lock_plain(&self.places).by_address.get(&address).is_none_or(|taken| *taken < most)
-            }
-            _ => true,
-        }
-    }
-
-    /// Counts a connection, until it [leaves](Self::leave_place).
-    pub(crate) fn take_place(&self, key: u32, address: Option<IpAddr>) {
-        if let (Some(_), Some(address)) = (self.options.max_connections_per_address, address) {
-            let mut places = lock_plain(&self.places);
-            *places.by_address.entry(address).or_default() += 1;
-            places.taken.insert(key, address);
-        }
+    /// Counts a connection, until it [leaves](Self::leave).
+    pub(crate) fn enter(&self) {
+        self.places.count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection is over and gone.
-    pub(crate) fn leave_place(&self, key: u32) {
-        if self.options.max_connections_per_address.is_some() {
-            let Places { by_address, taken } = &mut *lock_plain(&self.places);
-            if let Some(address) = taken.remove(&key)
-                && let Some(count) = by_address.get_mut(&address)
-            {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&address);
-                }
+    pub(crate) fn leave(&self, key: u32) {
+        self.places.count.fetch_sub(1, Ordering::Relaxed);
+        if self.options.max_connections_per_address.is_none() {
+            return;
+        }
+        let address = lock_plain(&self.taken).remove(&key);
+        let mut by_address = lock_plain(&self.places.by_address);
+        if let Some(address) = address
+            && let Some(count) = by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
             }
         }
+    }
+
+    /// Takes one of an address's places, if there is one left.
+    pub(crate) fn take_place(&self, key: u32, address: Option<IpAddr>) -> bool {
+        if let (Some(most), Some(address)) = (self.options.max_connections_per_address, address) {
+            let mut by_address = lock_plain(&self.places.by_address);
+            let count = by_address.entry(address).or_default();
+            if *count >= most {
+                return false;
+            }
+            *count += 1;
+            drop(by_address);
+            lock_plain(&self.taken).insert(key, address);
+        }
+        true
     }
 }

@@ -5,8 +5,12 @@
 //! who send. What they share with other connections is in an [`Endpoint`](endpoint::Endpoint).
 
 pub(crate) mod backlog;
+pub(crate) mod content;
 pub(crate) mod endpoint;
 pub(crate) mod entropy;
+#[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]
+pub(crate) mod fan;
+pub(crate) mod halves;
 pub(crate) mod opening;
 pub(crate) mod outbox;
 pub(crate) mod receive;
@@ -15,5 +19,6 @@ pub(crate) mod scratch;
 pub(crate) mod session;
 pub(crate) mod slack;
 pub(crate) mod sync;
+#[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]
 pub(crate) mod timer;
 pub(crate) mod turn;

@@ -7,14 +7,15 @@ use std::task::{Context, Poll, ready};
 use wsforge_core::handshake::{self, Accept, Reject, Request};
 use wsforge_core::{Input, Output, ServerConnection};
 
+use super::content::{Content, Streaming};
 use super::endpoint::Endpoint;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Nothing};
 use super::scratch::Scratch;
 use super::session::{Conn, Session};
 use super::timer::Tick;
+use crate::AcceptError;
 use crate::runtime::Transport;
-use crate::{AcceptError, WebSocket};
 
 /// A peer from its first byte to its connection, or to the end of its refusal.
 #[derive(Debug)]
@@ -31,12 +32,28 @@ enum Stage {
     Open(Option<Session>),
     /// The answer is another one, and the peer gets the time to read it.
     Refusing(Box<Session>, Option<AcceptError>),
+    /// The head of such an answer is out, and its content follows.
+    Streaming(Box<Streaming>, Option<AcceptError>),
+}
+
+/// A request that opens no connection: the head of the answer is in the output, or all of it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: AcceptError,
+    /// What follows.
+    pub(crate) content: Option<Content>,
+}
+
+impl From<AcceptError> for Refused {
+    fn from(error: AcceptError) -> Self {
+        Self { error, content: None }
+    }
 }
 
 /// What came of a request.
 pub(crate) enum Opened<R> {
     /// The answer is in the output.
-    Answered(Result<ServerConnection, AcceptError>),
+    Answered(Result<ServerConnection, Refused>),
     /// It is answered later.
     Later(R),
 }
@@ -58,7 +75,7 @@ impl Opening {
         &mut self,
         cx: &mut Context<'_>,
         mut decide: impl FnMut(&Request<'_>, &[u8], &mut Output) -> Opened<R>,
-    ) -> Poll<Result<Result<WebSocket, R>, AcceptError>> {
+    ) -> Poll<Result<Result<Session, R>, AcceptError>> {
         loop {
             match &mut self.stage {
                 Stage::Reading(_) => {
@@ -72,7 +89,15 @@ impl Opening {
                     // connection has an end that tells.
                     let _ = ready!(self.outbox.poll_flush(cx));
                     let session = session.take().expect("it is polled until it is open");
-                    return Poll::Ready(Ok(Ok(WebSocket::new(self.outbox.clone(), session))));
+                    return Poll::Ready(Ok(Ok(session)));
+                }
+                Stage::Streaming(streaming, error) => {
+                    let streamed = ready!(streaming.poll(&self.outbox, cx));
+                    let error = error.take().unwrap_or(AcceptError::Closed);
+                    streamed?;
+                    // Now the clock runs that does not wait for a slow reader.
+                    self.outbox.finish_by(self.outbox.cut_at());
+                    self.refuse(error);
                 }
                 Stage::Refusing(session, error) => {
                     ready!(poll_end(session, &self.outbox, cx));
@@ -82,33 +107,52 @@ impl Opening {
         }
     }
 
+    /// While `decide` has said that it answers later: whether it is too late for any answer but a refusal.
+    pub(crate) fn poll_late(&self, cx: &Context<'_>) -> Poll<()> {
+        self.outbox.sleep(cx);
+        let now = Tick::floor(self.outbox.endpoint.timer.now());
+        if self.deadline <= now || self.outbox.phase().is_gone() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
     /// Goes on with the answer, which is in the output; `early` has come behind the request.
     pub(crate) fn answer(
         &mut self,
-        answered: Result<ServerConnection, AcceptError>,
+        answered: Result<ServerConnection, Refused>,
         early: &[u8],
         output: &mut Output,
     ) {
         self.outbox.send_own(output, answered.is_err());
+        if answered.is_ok() {
+            self.outbox.open();
+        }
+        let late = self.outbox.phase() == Phase::TimedOut;
+        match answered {
+            _ if late => self.refuse(AcceptError::TimedOut),
+            Ok(conn) => self.stage = Stage::Open(Some(Session::new(Conn::Server(conn), early))),
+            Err(Refused { error, content: Some(content) }) => {
+                let streaming = Streaming::new(content, &self.outbox);
+                self.stage = Stage::Streaming(Box::new(streaming), Some(error));
+            }
+            Err(Refused { error, content: None }) => self.refuse(error),
+        }
+    }
+
+    /// All of the answer is out, or on its way: the peer gets the time to read it.
+    fn refuse(&mut self, error: AcceptError) {
         let endpoint = &self.outbox.endpoint;
-        self.stage = match answered {
-            Ok(conn) => {
-                self.outbox.open();
-                Stage::Open(Some(Session::new(Conn::Server(conn), early)))
-            }
-            Err(error) => {
-                let conn = ServerConnection::refused(endpoint.config.clone(), endpoint.timer.now());
-                let session = Session::new(Conn::Server(conn), &[]);
-                Stage::Refusing(Box::new(session), Some(error))
-            }
-        };
+        let conn = ServerConnection::refused(endpoint.config.clone(), endpoint.timer.now());
+        let session = Session::new(Conn::Server(conn), &[]);
+        self.stage = Stage::Refusing(Box::new(session), Some(error));
     }
 
     /// Answers without having heard anything.
     pub(crate) fn turn_away(&mut self, reject: &Reject<'_>, error: AcceptError) {
         let mut output = Output::new();
         reject.write(&mut output).expect("a valid answer");
-        self.answer(Err(error), &[], &mut output);
+        self.answer(Err(error.into()), &[], &mut output);
     }
 
     fn read<R>(
@@ -134,7 +178,7 @@ impl Opening {
                     continue;
                 }
                 Poll::Pending => {
-                    self.outbox.open_by(self.deadline);
+                    self.outbox.finish_by(self.deadline);
                     return Poll::Pending;
                 }
             };
@@ -143,7 +187,7 @@ impl Opening {
             let opened = match accept.receive(&mut input, output) {
                 handshake::Opening::More => continue,
                 handshake::Opening::Refused(error) => {
-                    Opened::Answered(Err(AcceptError::Request(error)))
+                    Opened::Answered(Err(AcceptError::Request(error).into()))
                 }
                 handshake::Opening::Request(request) => decide(&request, input.remaining(), output),
             };
@@ -151,7 +195,7 @@ impl Opening {
                 Opened::Answered(answered) => self.answer(answered, input.remaining(), output),
                 Opened::Later(later) => {
                     // Nobody polls it until there is an answer.
-                    self.outbox.open_by(self.deadline);
+                    self.outbox.finish_by(self.deadline);
                     return Poll::Ready(Ok(Some(later)));
                 }
             }

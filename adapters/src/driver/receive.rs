@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use wsforge_core::frame::Opcode;
 use wsforge_core::{Chunk, Message};
 
 use super::outbox::Piece;
@@ -27,6 +28,17 @@ pub(crate) trait Receive {
         message: Message<'_>,
         replies: &mut Replies<'_>,
     ) -> ControlFlow<Self::Break>;
+
+    /// A ping, which has been answered, or a pong; not while something is waited for to be sent.
+    fn control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        replies: &mut Replies<'_>,
+    ) -> ControlFlow<Self::Break> {
+        let _ = (opcode, payload, replies);
+        ControlFlow::Continue(())
+    }
 
     /// A piece of a message; only if [pieces](Aim::Pieces) are asked for.
     fn chunk(&mut self, chunk: Chunk<'_>) -> ControlFlow<Self::Break> {
@@ -64,6 +76,11 @@ impl Aim {
     /// Whether what is received is kept, and not handed on.
     pub(super) fn keeps(self) -> bool {
         matches!(self, Self::Empty | Self::Room(..))
+    }
+
+    /// Whether it is the writer of a message who waits, and not somebody who has the socket again.
+    pub(super) fn streams(self) -> bool {
+        matches!(self, Self::Room(Piece::Fragment { .. }, _))
     }
 
     /// Hands on a message, or keeps it.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
+use wsforge_core::frame::Opcode;
 use wsforge_core::{
     Chunk, ClientConnection, CloseCode, Connection, Event, Input, Output, Role, ServerConnection,
     Shutdown, State, Timestamp,
 };
 
 use super::entropy::Keys;
+use super::halves::{Half, Tasks};
 use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Receive};
 use super::replies::Replies;
@@ -85,7 +87,13 @@ impl Session {
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
         match polled {
             Poll::Pending => {}
-            Poll::Ready(_) => self.away = Tick::floor(outbox.endpoint.timer.now()),
+            Poll::Ready(_) => {
+                self.away = Tick::floor(outbox.endpoint.timer.now());
+                // Of two tasks, the other may wait.
+                if self.tasks().is_none() {
+                    outbox.leave();
+                }
+            }
         }
         Slack::recycle_if_idle(&mut self.slack);
         let waiting = self.slack.as_ref().is_some_and(|slack| slack.has_waiting());
@@ -136,7 +144,25 @@ impl Session {
     pub(crate) fn leave(&mut self, outbox: &Outbox) {
         if self.away == Tick::NEVER {
             self.away = Tick::floor(outbox.endpoint.timer.now());
+            outbox.leave();
         }
+    }
+
+    /// Whom to wake, if it is not just the task that polls `half` now.
+    pub(crate) fn tasks_of(
+        &mut self,
+        outbox: &Outbox,
+        half: Half,
+        cx: &Context<'_>,
+    ) -> Option<Arc<Tasks>> {
+        match self.tasks() {
+            Some(tasks) => tasks.wait(half, cx),
+            None => {
+                let tasks = Tasks::of(outbox, half, cx)?;
+                self.slack().tasks = Some(tasks);
+            }
+        }
+        self.tasks().cloned()
     }
 
     /// How it ended, once it has.
@@ -183,6 +209,9 @@ impl Session {
                 return Poll::Ready(None);
             }
             if outbox.wants_attention() {
+                if !aim.streams() {
+                    outbox.abandon_stream();
+                }
                 let flushed = outbox.poll_flush(cx);
                 self.learn(outbox, now);
                 match flushed {
@@ -209,8 +238,15 @@ impl Session {
                 Some(_) if self.is_parting() && !blocked => continue,
                 Some(_) if self.is_parting() => return Poll::Pending,
                 Some(Shutdown::Both) if blocked => return Poll::Pending,
-                Some(Shutdown::Both) => return self.finish(outbox, None),
-                Some(Shutdown::Write) if !blocked && !self.slack().half_closed => {
+                Some(Shutdown::Both) => {
+                    // Without a Close there is no deadline for it either.
+                    let ends = outbox.phase() != Phase::Open && !self.is_half_closed();
+                    if ends && outbox.transport.poll_close(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return self.finish(outbox, None);
+                }
+                Some(Shutdown::Write) if !blocked && !self.is_half_closed() => {
                     match outbox.transport.poll_shutdown(cx) {
                         Poll::Ready(_) => self.slack().half_closed = true,
                         Poll::Pending => {}
@@ -496,6 +532,14 @@ impl Session {
         self.slack.as_ref().is_some_and(|slack| slack.parting.is_some())
     }
 
+    fn tasks(&self) -> Option<&Arc<Tasks>> {
+        self.slack.as_ref()?.tasks.as_ref()
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.slack.as_ref().is_some_and(|slack| slack.half_closed)
+    }
+
     fn has_waiting_for(&self, aim: Aim) -> bool {
         match aim {
             Aim::Pieces | Aim::Whole => self.has_waiting(),
@@ -552,6 +596,12 @@ fn decode<Side: Role, R: Receive>(
                 part(slack, aim, replies.output);
             }
             Event::Fail(_) => part(slack, aim, replies.output),
+            Event::Ping(payload) if !aim.keeps() => {
+                flow = receiver.control(Opcode::Ping, &payload, &mut replies);
+            }
+            Event::Pong(payload) if !aim.keeps() => {
+                flow = receiver.control(Opcode::Pong, &payload, &mut replies);
+            }
             _ => {}
         }
         if flow.is_break() || aim.keeps() && is_full(slack, outbox) {

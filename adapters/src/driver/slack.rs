@@ -1,9 +1,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use wsforge_core::{Chunk, Kind, Message, Output, Payload};
 
+use super::halves::Tasks;
 use crate::CloseInfo;
 
 /// What a session has only now and then: what it has read but not handed on, and how it ended.
@@ -24,6 +26,8 @@ pub(crate) struct Slack {
     pub(crate) reason: String,
     pub(crate) half_closed: bool,
     pub(crate) info: Option<CloseInfo>,
+    /// If there are two tasks that poll.
+    pub(crate) tasks: Option<Arc<Tasks>>,
 }
 
 /// Something received that waits.
@@ -119,6 +123,7 @@ impl Slack {
             && self.reason.is_empty()
             && !self.half_closed
             && self.info.is_none()
+            && self.tasks.is_none()
     }
 }
 

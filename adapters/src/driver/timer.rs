@@ -19,6 +19,9 @@ use crate::runtime::{BoxFuture, Runtime, Task};
 /// How exact deadlines are, and the clock is.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// The most that passes from one tick to the next, however late that comes.
+const MOST_AT_ONCE: Duration = Duration::from_secs(1);
+
 /// A time in ticks: half the size of a [`Timestamp`], and good for 13 years.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Tick(u32);
@@ -34,6 +37,11 @@ impl Tick {
     /// The first tick at or after `at`.
     pub(crate) fn ceil(at: Timestamp) -> Self {
         Self(u32::try_from(at.as_millis().div_ceil(TICK.as_millis() as u64)).unwrap_or(u32::MAX))
+    }
+
+    /// How many ticks have passed since `before`.
+    pub(crate) fn since(self, before: Self) -> u32 {
+        self.0.saturating_sub(before.0)
     }
 
     pub(crate) fn timestamp(self) -> Timestamp {
@@ -58,6 +66,8 @@ pub(crate) struct Timer {
     /// Milliseconds since the epoch, as of the last tick. Reading the clock itself would be a
     /// noticeable part of a turn.
     now: AtomicU64,
+    /// Those that have passed since the epoch and do not count.
+    lost: AtomicU64,
     registry: Mutex<Registry>,
 }
 
@@ -87,12 +97,13 @@ impl Timer {
             runtime,
             epoch: Instant::now(),
             now: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             registry: Mutex::new(registry),
         })
     }
 
-    /// What time it is, as of the last tick. It never goes back, and does not jump when somebody sets
-    /// the machine's clock.
+    /// What time it is, as of the last tick. It never goes back, and does not jump: neither when somebody
+    /// sets the machine's clock, nor when the process has been stopped for a while.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))
     }
@@ -157,9 +168,11 @@ impl Timer {
         }
     }
 
-    /// How many connections there are.
-    pub(crate) fn len(&self) -> usize {
-        lock_plain(&self.registry).entries.len()
+    /// How long there has been a connection.
+    pub(crate) fn age(&self, key: u32) -> Duration {
+        let registry = lock_plain(&self.registry);
+        let born = registry.entries.get(key as usize).map(|entry| entry.born.timestamp());
+        born.map_or(Duration::ZERO, |born| self.now().since(born))
     }
 
     /// Waits for `duration`.
@@ -174,7 +187,12 @@ impl Timer {
     }
 
     fn read_clock(&self) -> Timestamp {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let counted = passed.saturating_sub(self.lost.load(Ordering::Relaxed));
+        // Whatever keeps the timer from running keeps peers from being heard.
+        let most = self.now.load(Ordering::Relaxed).saturating_add(MOST_AT_ONCE.as_millis() as u64);
+        let now = counted.min(most);
+        self.lost.fetch_add(counted - now, Ordering::Relaxed);
         Timestamp::from_millis(self.now.fetch_max(now, Ordering::Relaxed).max(now))
     }
 

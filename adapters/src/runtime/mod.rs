@@ -9,13 +9,23 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::buf::Limit;
 
+use crate::driver::endpoint::Endpoint;
+use crate::driver::opening::Opening;
+
 #[cfg(feature = "tokio")]
 pub mod tokio;
+
+#[cfg(any(feature = "router", feature = "tokio"))]
+pub(crate) mod tcp;
+
+#[cfg(all(unix, feature = "tokio"))]
+mod threads;
 
 mod task;
 pub(crate) use task::Stage;
@@ -27,8 +37,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// One peer's bytes, both ways.
 ///
 /// Everything takes `&self`: the task that owns a connection reads, and whoever has something to send
-/// writes. The `poll_*` methods are only called by the owner, one at a time, so a transport need not
-/// keep more than one waker for each direction.
+/// writes. A transport need not keep more than one waker for each direction: only the owner calls
+/// [`poll_read`](Self::poll_read), and of those who write one polls at a time, for all.
 pub trait Transport: Send + Sync + 'static {
     /// Reads what is there into `buf`, at most once; 0 at the end of the stream.
     ///
@@ -80,6 +90,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Ends the writing side; the peer may still send.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ends the writing side when all is said, both ways, and the transport is about to be dropped.
+    ///
+    /// By itself it [shuts it down](Self::poll_shutdown), as where a layer of encryption has a farewell of
+    /// its own. Where dropping says as much, it need not do anything.
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+
     /// Ends both sides at once, so that whatever the owner waits for fails. Anybody may call it.
     fn abort(&self);
 
@@ -122,6 +140,10 @@ impl Transport for Box<dyn Transport> {
         (**self).poll_shutdown(cx)
     }
 
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_close(cx)
+    }
+
     fn abort(&self) {
         (**self).abort();
     }
@@ -150,6 +172,27 @@ pub trait Listener: Send + 'static {
     ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>>;
 }
 
+/// A [`Listener`] of any kind. What it accepts keeps its own type, only that nobody sees it any more.
+pub(crate) trait Door: Send {
+    /// Waits for the next connection, and begins its handshake.
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>>;
+}
+
+impl<L: Listener> Door for L {
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Poll<io::Result<(Opening, Option<SocketAddr>)>> {
+        let accepted = self.poll_accept(cx);
+        accepted.map_ok(|(io, peer_addr)| (Opening::new(endpoint, io), peer_addr))
+    }
+}
+
 /// What runs tasks and waits.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Runs `task` beside others. Called from within a task.
@@ -160,4 +203,34 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Connects to a TCP port of a host, a name or an address. Called from within a task.
     fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>>;
+}
+
+/// A [`Runtime`] that we know by name.
+#[cfg(feature = "router")]
+pub(crate) trait Host: Runtime {
+    /// Finds out what `host:port` stands for.
+    fn resolve(&self, address: String) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
+
+    /// Accepts from a socket that listens and does not block.
+    fn door(&self, listener: std::net::TcpListener) -> io::Result<Box<dyn Door>>;
+
+    /// Runs a server on this thread, with a runtime of its own in which `make` is called, until it is over.
+    fn run(
+        &self,
+        make: Box<dyn FnOnce() -> io::Result<BoxFuture<crate::Report>> + Send>,
+    ) -> io::Result<crate::Report>;
+}
+
+/// The runtime that runs the task that asks.
+///
+/// # Errors
+///
+/// There is none, or none that we know.
+#[cfg(feature = "router")]
+pub(crate) fn current() -> io::Result<Arc<dyn Host>> {
+    #[cfg(feature = "tokio")]
+    if let Some(host) = tokio::current() {
+        return Ok(host);
+    }
+    Err(io::Error::other("this has to run within an asynchronous runtime, such as tokio's"))
 }

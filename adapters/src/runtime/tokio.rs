@@ -6,22 +6,27 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
+#[cfg(unix)]
 use std::thread;
 use std::time::Duration;
 
 use bytes::buf::Limit;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
-use super::{BoxFuture, Listener, Runtime, Task, Transport};
+#[cfg(unix)]
+use super::threads::share_out;
+use super::{BoxFuture, Listener, Runtime, Task, Transport, tcp};
+#[cfg(feature = "router")]
+use super::{Door, Host};
 use crate::driver::sync::lock_plain;
 use crate::driver::timer::Timer;
 use crate::{
-    AcceptError, Acceptor, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve,
+    AcceptError, Acceptor, Answer, ByteStream, Connect, Handshake, Incoming, Options, Serve, Tcp,
     WebSocket,
 };
 
@@ -69,7 +74,7 @@ where
 ///
 /// The address is taken, or not ours.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    bind(address, false)
+    TcpListener::from_std(tcp::listen(&[address], &Tcp::default(), false)?)
 }
 
 /// Runs `n` threads with a runtime and a listener each, all on the same address: `serve` gets the listener
@@ -98,42 +103,16 @@ where
     let mut address = address;
     for runtime in runtimes {
         let guard = runtime.enter();
-        let listener = bind(address, true)?;
+        let listener = TcpListener::from_std(tcp::listen(&[address], &Tcp::default(), true)?)?;
         // The first one picks the port, if any will do.
         address = listener.local_addr()?;
         drop(guard);
         listeners.push((runtime, listener));
     }
-    let serve = &serve;
-    thread::scope(|scope| {
-        let threads = listeners.into_iter().map(|(runtime, listener)| {
-            let name = "wsforge-worker".to_owned();
-            thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || runtime.block_on(async { serve(listener).await }))
-        });
-        let threads = threads.collect::<io::Result<Vec<_>>>()?;
-        let join = |thread: thread::ScopedJoinHandle<'_, F::Output>| match thread.join() {
-            Ok(output) => output,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        Ok(threads.into_iter().map(join).collect())
+    let thread = |_| thread::Builder::new().name("wsforge-worker".into());
+    share_out(listeners, thread, |(runtime, listener)| {
+        runtime.block_on(async { serve(listener).await })
     })
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    #[cfg(not(windows))]
-    socket.set_reuseaddr(true)?;
-    #[cfg(unix)]
-    if shared {
-        socket.set_reuseport(true)?;
-    }
-    let _ = shared;
-    // Accepted sockets inherit it on Linux, where that saves a system call for each.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    socket.listen(4096)
 }
 
 /// The timer of this thread's runtime; the last one who has a connection ends it.
@@ -154,6 +133,20 @@ fn timer() -> Arc<Timer> {
         *known = Some((id, Arc::downgrade(&timer)));
         timer
     })
+}
+
+#[cfg(feature = "router")]
+impl From<tokio::task::JoinError> for crate::router::Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+#[cfg(feature = "router")]
+impl From<tokio::time::error::Elapsed> for crate::router::Error {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::TimedOut
+    }
 }
 
 /// Tokio as a runtime.
@@ -178,6 +171,31 @@ impl Runtime for Tokio {
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }
+}
+
+#[cfg(feature = "router")]
+impl Host for Tokio {
+    fn resolve(&self, address: String) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host(address).await?.collect()) })
+    }
+
+    fn door(&self, listener: std::net::TcpListener) -> io::Result<Box<dyn Door>> {
+        Ok(Box::new(TcpListener::from_std(listener)?))
+    }
+
+    fn run(
+        &self,
+        make: Box<dyn FnOnce() -> io::Result<BoxFuture<crate::Report>> + Send>,
+    ) -> io::Result<crate::Report> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { Ok(make()?.await) })
+    }
+}
+
+/// Tokio, if that runs this.
+#[cfg(feature = "router")]
+pub(crate) fn current() -> Option<Arc<dyn Host>> {
+    Handle::try_current().is_ok().then(|| Arc::new(Tokio) as _)
 }
 
 /// A socket of the operating system, on either kind of address.
@@ -269,6 +287,10 @@ macro_rules! socket {
 
             fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
                 Poll::Ready(SockRef::from(self).shutdown(Shutdown::Write))
+            }
+
+            fn poll_close(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
             }
 
             fn abort(&self) {

@@ -8,6 +8,9 @@
     reason = "no test uses all of it"
 )]
 
+mod http;
+pub use http::{Reply, plain, reply};
+
 mod raw;
 pub use raw::{Frame, MASK, REQUEST, Raw, answer_to, close_body, encode};
 

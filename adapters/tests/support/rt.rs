@@ -6,11 +6,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use wsforge::runtime::{self, Runtime, Transport};
 use wsforge::{AcceptError, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket};
@@ -108,6 +110,21 @@ impl Rt {
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 let (a, b) = tokio::io::duplex(capacity);
                 (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
+            }
+        }
+    }
+
+    /// As [`pipe`](Self::pipe), and how often each end was shut down: of the first end, only the second
+    /// attempt succeeds.
+    pub fn counted_pipe(self, capacity: usize) -> [(Box<dyn Transport>, Arc<AtomicUsize>); 2] {
+        match self {
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let (a, b) = tokio::io::duplex(capacity);
+                [(a, 1), (b, 0)].map(|(inner, hesitates)| {
+                    let shutdowns = Arc::default();
+                    let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
+                    (Box::new(wsforge::tokio::Io::new(io)) as _, shutdowns)
+                })
             }
         }
     }
@@ -321,5 +338,47 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         Pin::new(&mut self.0).poll(cx).map(|result| result.expect("the task panicked"))
+    }
+}
+
+/// A stream that counts its shutdowns, the first of which are not done at once.
+struct Farewells {
+    inner: tokio::io::DuplexStream,
+    hesitates: usize,
+    shutdowns: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Farewells {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Farewells {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        assert_eq!(self.shutdowns.load(Ordering::Relaxed), 0, "nothing is written behind it");
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.hesitates > 0 {
+            self.hesitates -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.shutdowns.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

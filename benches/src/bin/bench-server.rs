@@ -3,11 +3,16 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use wsforge::proto::hub::Audience;
 use wsforge::proto::{Kind, Message as Lent};
+use wsforge::router::{
+    self, ConnectionManager, Handler, Json, JsonResponse, Outcome, Received, Reply, Router, State,
+    handler,
+};
 use wsforge::tokio::{listen, serve};
 use wsforge::{Answer, FanOut, Options, Replies, WebSocket};
 
@@ -17,7 +22,8 @@ struct Arguments {
     /// What it runs on.
     #[arg(long, default_value = "tokio")]
     runtime: Runtime,
-    /// Messages lent from the read buffer, or owned ones received and sent in a plain loop.
+    /// Messages lent from the read buffer, or owned ones received and sent in a plain loop; or those of a
+    /// router, whose handler is async and owns what it takes, or plain and borrows it.
     #[arg(long, default_value = "lent")]
     api: Api,
     /// The port to listen on; 0 takes any that is free.
@@ -39,6 +45,8 @@ enum Runtime {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Api {
     Lent,
+    Router,
+    RouterLent,
     Socket,
 }
 
@@ -59,6 +67,15 @@ struct Envelope<'a> {
     kind: &'a str,
     id: u64,
     data: &'a str,
+}
+
+/// The same, to keep.
+#[derive(Deserialize, Serialize)]
+struct Owned {
+    #[serde(rename = "type")]
+    kind: String,
+    id: u64,
+    data: String,
 }
 
 fn main() -> io::Result<()> {
@@ -92,6 +109,11 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
             let handle = move |socket| lent_broadcast(socket, everybody.clone());
             serve(listener, accept, handle).options(options).await
         }
+        (Api::Router | Api::RouterLent, _) => {
+            // The others answer nothing to what is no JSON.
+            let router = Router::new().default_handler(routed(api, mode)).on_error(|_, _| None);
+            router.listen_on(listener).await.map_err(io::Error::other)?
+        }
         (Api::Socket, Mode::Echo) => {
             serve(listener, accept, |mut socket: WebSocket| async move {
                 while let Some(message) = socket.recv().await {
@@ -110,6 +132,42 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
         }
     };
     Ok(())
+}
+
+/// The handler of a router.
+fn routed(api: Api, mode: Mode) -> Arc<dyn Handler> {
+    match (matches!(api, Api::RouterLent), mode) {
+        (false, Mode::Broadcast) => handler(broadcast),
+        (true, Mode::Broadcast) => {
+            handler(|message: router::Message, State(everybody): State<ConnectionManager>| {
+                everybody.broadcast(message);
+            })
+        }
+        (false, Mode::Echo) => handler(async |message: router::Message| message),
+        (true, Mode::Echo) => Arc::new(Echo),
+        (false, Mode::Json) => handler(async |Json(envelope): Json<Owned>| JsonResponse(envelope)),
+        (true, Mode::Json) => handler(parsed),
+    }
+}
+
+async fn broadcast(message: router::Message, State(everybody): State<Arc<ConnectionManager>>) {
+    everybody.broadcast(message);
+}
+
+fn parsed(text: &str) -> router::Result<JsonResponse<Envelope<'_>>> {
+    Ok(JsonResponse(serde_json::from_str(text)?))
+}
+
+/// Gives back what is lent, as what it is.
+struct Echo;
+
+impl Handler for Echo {
+    fn call(&self, received: &Received<'_>, reply: &mut Reply<'_>) -> Outcome {
+        Outcome::Done(match received.text() {
+            Some(text) => reply.text(text),
+            None => reply.binary(received.bytes),
+        })
+    }
 }
 
 fn echo(message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<()> {

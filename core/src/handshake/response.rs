@@ -85,31 +85,46 @@ impl Reject<'_> {
     ///
     /// What is [`Invalid`] about it; nothing is queued then.
     pub fn write(&self, output: &mut Output) -> Result<(), Invalid> {
-        self.write_to("", output)
+        self.write_to("", 0, output).map(|_| ())
     }
 
-    /// Queues the answer to a request with `method`.
-    pub(super) fn write_to(&self, method: &str, output: &mut Output) -> Result<(), Invalid> {
+    /// Queues the answer to a request with `method`, but for the last `rest` bytes of its body; says
+    /// whether these are to follow.
+    pub(super) fn write_to(
+        &self,
+        method: &str,
+        rest: u64,
+        output: &mut Output,
+    ) -> Result<bool, Invalid> {
         if !(200..600).contains(&self.status) {
             return Err(Invalid::Status);
         }
         for (name, value) in self.headers {
             check_header(name, value, &Self::RESERVED)?;
         }
-        self.write_unchecked(method, b"close", output);
-        Ok(())
+        Ok(self.write_unchecked(method, b"close", rest, output))
     }
 
-    fn write_unchecked(&self, method: &str, connection: &[u8], output: &mut Output) {
+    fn write_unchecked(
+        &self,
+        method: &str,
+        connection: &[u8],
+        rest: u64,
+        output: &mut Output,
+    ) -> bool {
         // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content, and section 8.6: two of
         // them no length of it either.
         let has_length = !matches!(self.status, 204 | 304);
-        let body = if has_length && self.status != 205 { self.body } else { &[] };
+        let (body, rest) = match has_length && self.status != 205 {
+            true => (self.body, rest),
+            false => (&[][..], 0),
+        };
         let mut line = Line(Vec::with_capacity(64));
         // Writing into memory does not fail.
         let _ = write!(line, "HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
         if has_length {
-            let _ = write!(line, "Content-Length: {}\r\n", body.len());
+            let len = rest.saturating_add(body.len() as u64);
+            let _ = write!(line, "Content-Length: {len}\r\n");
         }
         output.put(&line.0);
         output.put(b"Connection: ");
@@ -117,9 +132,11 @@ impl Reject<'_> {
         write_headers(self.headers, output);
         output.put(b"\r\n\r\n");
         // RFC 9110 section 9.3.2: the answer to HEAD is the same but for its content.
-        if method != "HEAD" {
-            output.put(body);
+        if method == "HEAD" {
+            return false;
         }
+        output.put(body);
+        rest > 0
     }
 }
 
@@ -138,7 +155,8 @@ impl RequestError {
             _ => (b"close", &[TEXT]),
         };
         let body = self.reason().as_bytes();
-        Reject { status: self.status(), headers, body }.write_unchecked(method, connection, output);
+        let reject = Reject { status: self.status(), headers, body };
+        reject.write_unchecked(method, connection, 0, output);
     }
 }
 
@@ -155,6 +173,7 @@ pub(super) fn write_headers(headers: &[(&str, &[u8])], output: &mut Output) {
 const fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
@@ -166,6 +185,7 @@ const fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        416 => "Range Not Satisfiable",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

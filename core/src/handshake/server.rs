@@ -198,6 +198,15 @@ impl<'a> Request<'a> {
         Fields::of(self.head)
     }
 
+    /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`upgrade`](Self::upgrade).
+    pub fn check(&self) -> Result<(), RequestError> {
+        self.key.map(|_| ())
+    }
+
     /// Checks that this is a WebSocket opening handshake (RFC 6455 section 4.2.1), and detaches what
     /// is needed to accept it: for a driver that has to look something up first.
     ///
@@ -252,7 +261,22 @@ impl<'a> Request<'a> {
     ///
     /// What is [`Invalid`] about `reject`; nothing has been answered.
     pub fn reject(&self, reject: &Reject<'_>, output: &mut Output) -> Result<(), Invalid> {
-        reject.write_to(self.method, output)
+        reject.write_to(self.method, 0, output).map(|_| ())
+    }
+
+    /// As [`reject`](Self::reject), for a body that is too long to be held: its last `rest` bytes are
+    /// written by whoever calls this, if it gives `true`. The answer to a `HEAD`, say, has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`reject`](Self::reject).
+    pub fn reject_streamed(
+        &self,
+        reject: &Reject<'_>,
+        rest: u64,
+        output: &mut Output,
+    ) -> Result<bool, Invalid> {
+        reject.write_to(self.method, rest, output)
     }
 }
 

@@ -49,6 +49,16 @@ impl MemberId {
     pub const fn index(self) -> usize {
         self.index as usize
     }
+
+    /// A number to write down; no other member of the hub ever has it.
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.index as u64
+    }
+
+    /// The member whose number this is, if there is one.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +93,10 @@ impl Hub {
     pub fn join(&mut self, variant: Variant) -> MemberId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        // A quarter of slack at the most, where doubling would take as much again.
+        if self.members.len() == self.members.capacity() {
+            self.members.reserve_exact(self.members.len() / 4 + 16);
+        }
         let index = self.members.insert(Member { generation, variant, memberships: Vec::new() });
         // Four billion members do not fit into memory.
         MemberId { index: index as u32, generation }
@@ -173,6 +187,11 @@ impl Hub {
     /// The number of members in the group called `name`.
     pub fn group_len(&self, name: &str) -> usize {
         self.group(name).map_or(0, |group| group.members.len())
+    }
+
+    /// The names of all groups, in their order.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
     }
 
     /// The number of groups; none is empty.

@@ -5,6 +5,7 @@
 #[path = "../../../core/tests/support/mod.rs"]
 mod wire;
 
+mod browser;
 mod peer;
 mod process;
 mod server;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use wsforge_core::frame::Opcode;
 
+pub use browser::{Browser, Page};
 pub use peer::Peer;
 pub use process::{Finished, Process};
 pub use server::Server;

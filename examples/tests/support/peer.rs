@@ -3,7 +3,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
-use wsforge_core::frame::Opcode;
+use wsforge_core::frame::{Header, Opcode};
 
 use super::{BLOCKED, PATIENCE, http, masked, masked_close, plain, plain_close};
 
@@ -97,6 +97,35 @@ impl Peer {
     pub fn assert_echo(&mut self, text: &[u8]) {
         self.send(&masked(Opcode::Text, true, text));
         self.expect(&plain(Opcode::Text, true, text));
+    }
+
+    /// Sends a text.
+    pub fn say(&mut self, text: &str) {
+        self.send(&masked(Opcode::Text, true, text.as_bytes()));
+    }
+
+    /// Reads `text` and not a byte more.
+    pub fn hears(&self, text: &str) {
+        self.expect(&plain(Opcode::Text, true, text.as_bytes()));
+    }
+
+    /// Reads a text, whatever it says.
+    pub fn text(&self) -> String {
+        let mut bytes = Vec::new();
+        let header = loop {
+            bytes.push(self.byte());
+            if let Some((header, _)) = Header::parse(&bytes).expect("valid") {
+                break header;
+            }
+        };
+        assert_eq!((header.opcode, header.fin, header.mask), (Opcode::Text, true, None));
+        String::from_utf8(self.take(header.len as usize)).expect("UTF-8")
+    }
+
+    /// Waits until all that it has said has been heard.
+    pub fn is_heard(&mut self) {
+        self.send(&masked(Opcode::Ping, true, b"?"));
+        self.expect(&plain(Opcode::Pong, true, b"?"));
     }
 
     /// A closing handshake begun by this client.

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::{Finished, Peer, Process};
 
-/// An echo server that runs. When this is dropped it is killed, and must not have complained before.
+/// A server that runs. When this is dropped it is killed, and must not have complained before.
 #[derive(Debug)]
 pub struct Server {
     process: Option<Process>,
@@ -15,6 +15,11 @@ pub struct Server {
 impl Server {
     pub fn start(program: &str, options: &[&str]) -> Self {
         Self::new(Process::start(program, &[&["--port", "0"], options].concat()))
+    }
+
+    /// A server on this port.
+    pub fn start_at(program: &str, port: u16) -> Self {
+        Self::new(Process::start(program, &["--port", &port.to_string()]))
     }
 
     /// A server that may have no more than `count` descriptors.

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_handshake_ends_in_time_whether_or_not_somebody_reacts() {
         let (outbox, pipe) = opening(options());
-        outbox.open_by(Tick::ceil(Timestamp::from_millis(5000)));
+        outbox.finish_by(Tick::ceil(Timestamp::from_millis(5000)));
         let count = Count::default();
         outbox.sleep(&count.context());
         assert!(ring(&outbox, 5).is_some() && !pipe.is_aborted());

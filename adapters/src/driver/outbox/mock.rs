@@ -273,6 +273,11 @@ impl Count {
         Context::from_waker(&self.waker)
     }
 
+    /// How many there are of it.
+    pub(crate) fn held(&self) -> usize {
+        Arc::strong_count(&self.wakes)
+    }
+
     pub(crate) fn get(&self) -> usize {
         self.wakes.0.load(Ordering::SeqCst)
     }

@@ -13,7 +13,7 @@ use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, CloseCode, KeySource, Kind, Output};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Ticket};
 use super::endpoint::Endpoint;
 use super::entropy::Keys;
 use super::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,9 @@ pub(crate) mod mock;
 mod models;
 
 mod owner;
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests;
 
 mod write;
 
@@ -120,8 +123,9 @@ pub(crate) enum Piece {
 pub(crate) enum Room<'a, 'cx> {
     /// It is.
     Any,
-    /// Not if too much waits; this task is woken when that has changed.
-    Awaited(&'a mut Context<'cx>),
+    /// Not if too much waits; this task is woken when that has changed, unless it
+    /// [gives up](Outbox::give_up) before.
+    Awaited(&'a mut Option<Ticket>, &'a mut Context<'cx>),
     /// Not if too much waits.
     Needed,
     /// It is, and the peer is not read from while too much of this kind waits.
@@ -152,6 +156,7 @@ impl Outbox {
 
 impl<T: Transport> Outbox<T> {
     fn new(endpoint: Arc<Endpoint>, key: u32, client: bool, transport: T) -> Self {
+        endpoint.enter();
         let state = State {
             phase: Phase::Opening,
             corked: false,
@@ -191,8 +196,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let (owed, before) = (matches!(room, Room::Owed), self.waiting(&state));
         if !matches!(room, Room::Any | Room::Owed) && !self.has_room_for(&state, piece, body.len())
         {
-            if let (Room::Awaited(cx), Some(backlog)) = (room, &mut state.backlog) {
-                backlog.wait(cx);
+            if let (Room::Awaited(ticket, cx), Some(backlog)) = (room, &mut state.backlog) {
+                backlog.wait(*ticket.get_or_insert_with(Ticket::new), cx);
             }
             return Err(Refusal::Full);
         }
@@ -225,6 +230,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         Ok(if gathered { Pushed::Gathered } else { Pushed::Sent })
     }
 
+    /// One who waited for room does so no more.
+    pub(crate) fn give_up(&self, ticket: Ticket) {
+        let mut state = lock(&self.state);
+        let waker = state.backlog.as_mut().and_then(|backlog| backlog.give_up(ticket));
+        self.settle(state);
+        drop(waker);
+    }
+
     /// Begins a fragmented message: data of others waits until its last fragment.
     pub(crate) fn begin_stream(&self) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
@@ -237,6 +250,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
         state.streaming = true;
         self.settle(state);
         Ok(())
+    }
+
+    /// Ends what is being streamed: its writer is gone, so it will never be whole.
+    pub(crate) fn abandon_stream(&self) {
+        if self.wants_attention() && lock(&self.state).streaming {
+            self.close(CloseCode::INTERNAL, "a message was not finished");
+        }
     }
 
     /// Sends frames that go to many. A peer for whom too much waits is evicted: what can be dropped is,
@@ -281,6 +301,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.settle(state);
         drop(dropped);
         true
+    }
+
+    /// Ends it at once, and wakes its owner to see that.
+    pub(crate) fn cut_off(&self) {
+        let mut state = lock(&self.state);
+        self.fail(&mut state, Phase::TimedOut);
+        self.settle(state);
+        self.transport.abort();
     }
 
     /// Writes what waits, as far as the socket takes it now.
@@ -387,7 +415,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// When a connection is cut that has begun to close, should its session not end it before.
-    fn cut_at(&self) -> Tick {
+    pub(crate) fn cut_at(&self) -> Tick {
         Tick::ceil(self.endpoint.timer.now() + self.endpoint.config.close_timeout) + 2 * TICK
     }
 
@@ -414,10 +442,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
     fn settle_own(&self, mut state: MutexGuard<'_, State>) {
         let (gone, open) = (state.phase.is_gone(), state.phase == Phase::Open);
-        let (mut idle, mut senders, mut at) = (None, Vec::new(), state.deadline);
+        let (mut idle, mut senders, mut at) = (None, None, state.deadline);
         if let Some(backlog) = &mut state.backlog {
             if !open || backlog.len() <= self.endpoint.config.high_water / 2 {
-                senders = backlog.take_waiting();
+                senders = Some(backlog.take_waiting());
             }
             let (blocked, is_idle) = (backlog.is_unsent(), backlog.is_idle());
             // What the owner has in hand is not seen here, and comes back.
@@ -437,7 +465,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if at != Tick::NEVER {
             self.endpoint.timer.arm(self.key, at);
         }
-        senders.into_iter().for_each(Waker::wake);
+        senders.into_iter().flatten().for_each(Waker::wake);
         if let Some(idle) = idle {
             idle.recycle();
         }
@@ -459,7 +487,7 @@ fn in_place(body: &Body<'_>) -> bool {
 impl<T: ?Sized> Drop for Outbox<T> {
     fn drop(&mut self) {
         // First the place, as the key is somebody else's then.
-        self.endpoint.leave_place(self.key);
+        self.endpoint.leave(self.key);
         self.endpoint.timer.remove(self.key);
     }
 }
@@ -467,207 +495,5 @@ impl<T: ?Sized> Drop for Outbox<T> {
 impl<T: ?Sized> fmt::Debug for Outbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-#[cfg(all(test, not(wsforge_loom)))]
-mod tests {
-    use std::time::Duration;
-
-    use wsforge_core::Timestamp;
-    use wsforge_core::frame::Opcode::{Binary, Close, Continuation, Ping};
-
-    use super::mock::{Count, frame, frames, opened};
-    use super::*;
-    use crate::Options;
-
-    fn push(outbox: &Outbox, body: &[u8]) -> Result<Pushed, Refusal> {
-        outbox.push(Piece::Message, Binary, body.into(), Room::Needed)
-    }
-
-    fn fragment(outbox: &Outbox, opcode: Opcode, body: &[u8], last: bool) {
-        let pushed = outbox.push(Piece::Fragment { last }, opcode, body.into(), Room::Needed);
-        assert_eq!(pushed, Ok(Pushed::Sent));
-    }
-
-    fn offer(outbox: &Outbox, body: &[u8]) -> Result<(), Refusal> {
-        outbox.offer(&frame(Binary, body).into(), 1)
-    }
-
-    /// The code of a Close.
-    fn code(body: &[u8]) -> u16 {
-        u16::from_be_bytes([body[0], body[1]])
-    }
-
-    /// Rule 11.
-    #[test]
-    fn others_data_waits_for_the_end_of_a_streamed_message_and_control_frames_pass() {
-        let (outbox, pipe) = opened(Options::default());
-        outbox.begin_stream().unwrap();
-        assert_eq!(outbox.begin_stream(), Err(Refusal::Streaming));
-        fragment(&outbox, Binary, b"1", false);
-        push(&outbox, b"reply").unwrap();
-        offer(&outbox, b"broadcast").unwrap();
-        outbox.push(Piece::Control, Ping, (&[]).into(), Room::Any).unwrap();
-        fragment(&outbox, Continuation, b"2", true);
-        offer(&outbox, b"behind").unwrap();
-        let written = frames(&pipe.written());
-        let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
-        assert_eq!(opcodes, [Binary, Ping, Continuation, Binary, Binary, Binary]);
-        let bodies: Vec<_> = written.iter().map(|(.., body)| &body[..]).collect();
-        assert_eq!(bodies, [&b"1"[..], b"", b"2", b"reply", b"broadcast", b"behind"]);
-        assert_eq!(outbox.pending(), 0);
-    }
-
-    /// What was begun while the socket was full is not held against a peer that has read it.
-    #[test]
-    fn a_stream_that_was_once_blocked_goes_on_at_once_and_is_not_stalled() {
-        let write_timeout = Duration::from_secs(1);
-        let (outbox, pipe) = opened(Options { write_timeout, ..Options::default() });
-        outbox.begin_stream().unwrap();
-        pipe.room(1);
-        fragment(&outbox, Binary, b"1", false);
-        push(&outbox, b"held").unwrap();
-        pipe.room(usize::MAX);
-        assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
-        fragment(&outbox, Continuation, b"2", false);
-        assert_eq!(frames(&pipe.written()).len(), 2);
-        let late = Timestamp::from_millis(60_000);
-        assert!(outbox.ring(late, Tick::floor(late)).is_some());
-        assert_eq!(outbox.phase(), Phase::Open);
-        fragment(&outbox, Continuation, b"3", true);
-        assert_eq!(frames(&pipe.written()).len(), 4);
-    }
-
-    /// Rule 12.
-    #[test]
-    fn who_is_evicted_gets_what_was_begun_then_a_close_and_nothing_more() {
-        let mut options = Options::default();
-        options.mailbox.max_bytes = 100;
-        let (outbox, pipe) = opened(options);
-        let count = Count::default();
-        outbox.sleep(&count.context());
-        pipe.room(3);
-        offer(&outbox, &[1; 60]).unwrap();
-        offer(&outbox, &[2; 30]).unwrap();
-        assert_eq!(offer(&outbox, &[3; 30]), Err(Refusal::Full));
-        assert_eq!(outbox.phase(), Phase::Evicted);
-        assert_eq!(offer(&outbox, &[4; 30]), Err(Refusal::Closed));
-        assert_eq!(push(&outbox, &[5; 30]), Err(Refusal::Closed));
-        assert!(!outbox.close(CloseCode::NORMAL, ""));
-        pipe.room(usize::MAX);
-        assert!(outbox.poll_flush(&mut count.context()).is_ready());
-        let written = frames(&pipe.written());
-        assert_eq!(written.len(), 2, "{written:?}");
-        assert_eq!((written[0].1, &*written[0].2), (Binary, &[1; 60][..]));
-        assert_eq!((written[1].1, code(&written[1].2)), (Close, 1013));
-    }
-
-    #[test]
-    fn many_frames_are_too_much_too() {
-        let mut options = Options::default();
-        options.mailbox.max_frames = 3;
-        let (outbox, pipe) = opened(options);
-        pipe.room(0);
-        // The first is the transport's, and cannot be dropped.
-        let offers: Vec<_> = (0..5).map(|n| offer(&outbox, &[n])).collect();
-        assert_eq!(offers, [Ok(()), Ok(()), Ok(()), Ok(()), Err(Refusal::Full)]);
-    }
-
-    #[test]
-    fn who_is_evicted_is_woken_and_cut_off_after_the_time_to_close() {
-        let mut options = Options::default();
-        options.mailbox.max_bytes = 100;
-        options.protocol.close_timeout = Duration::from_secs(5);
-        let (outbox, pipe) = opened(options);
-        let count = Count::default();
-        pipe.room(3);
-        offer(&outbox, &[1; 200]).unwrap();
-        outbox.sleep(&count.context());
-        assert_eq!((offer(&outbox, &[2; 30]), count.get()), (Err(Refusal::Full), 1));
-        let ring = |ms| {
-            let now = Timestamp::from_millis(ms);
-            outbox.ring(now, Tick::floor(now)).is_some()
-        };
-        assert!(ring(5_000) && !pipe.is_aborted());
-        assert!(!ring(5_300) && pipe.is_aborted());
-        assert_eq!(outbox.phase(), Phase::TimedOut);
-    }
-
-    /// A shared body is queued apart from its header, and both are dropped or none.
-    #[test]
-    fn an_eviction_tears_no_frame_whatever_the_length_of_what_was_taken_before() {
-        let large = Bytes::from(vec![7; 2000]);
-        for first in 65_500..65_560 {
-            let mut options = Options::default();
-            options.mailbox.max_bytes = 80_000;
-            let (outbox, pipe) = opened(options);
-            // So that the queue is used: its front is the owner's.
-            assert!(outbox.cork());
-            offer(&outbox, &vec![1; first]).unwrap();
-            let body = Body::Shared(large.clone());
-            outbox.push(Piece::Message, Binary, body, Room::Any).unwrap();
-            pipe.room(3);
-            outbox.uncork(&mut Output::new(), &[], (&[]).into(), false);
-            assert_eq!(offer(&outbox, &vec![1; 80_000]), Err(Refusal::Full));
-            pipe.room(usize::MAX);
-            assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
-            assert_eq!(frames(&pipe.written()).last().unwrap().1, Close);
-        }
-    }
-
-    /// Rule 13, and what a close means to those who wait.
-    #[test]
-    fn who_waits_for_room_is_woken_when_there_is_some_or_never_will_be() {
-        for closes in [false, true] {
-            let (outbox, pipe) = opened(Options::default());
-            pipe.room(0);
-            push(&outbox, &vec![0; 1 << 20]).unwrap();
-            let count = Count::default();
-            for _ in 0..3 {
-                let room = Room::Awaited(&mut count.context());
-                let refused = outbox.push(Piece::Message, Binary, b"x"[..].into(), room);
-                assert_eq!((refused, count.get()), (Err(Refusal::Full), 0));
-            }
-            if closes {
-                outbox.close(CloseCode::NORMAL, "");
-            } else {
-                pipe.room(usize::MAX);
-                outbox.flush_now();
-            }
-            assert_eq!(count.get(), 1, "closes: {closes}");
-        }
-    }
-
-    #[test]
-    fn a_second_close_is_none() {
-        let (outbox, pipe) = opened(Options::default());
-        assert!(outbox.close(CloseCode::NORMAL, &"é".repeat(70)));
-        assert!(!outbox.close(CloseCode::GOING_AWAY, ""));
-        // As the session would that has not learned of it.
-        let mut own = Output::new();
-        own.put(&frame(Close, &[3, 232]));
-        outbox.uncork(&mut own, &[], (&[]).into(), true);
-        let written = frames(&pipe.written());
-        assert_eq!(written.len(), 1);
-        // At most 123 bytes of reason, and whole characters.
-        assert_eq!(str::from_utf8(&written[0].2[2..]), Ok(&*"é".repeat(61)));
-    }
-
-    #[test]
-    fn only_the_handshake_is_written_before_it_is_done() {
-        let (outbox, pipe) = mock::opening(Options::default());
-        assert_eq!(push(&outbox, b"a"), Err(Refusal::Closed));
-        assert_eq!(offer(&outbox, b"a"), Err(Refusal::Closed));
-        assert!(!outbox.close(CloseCode::NORMAL, ""));
-        let mut answer = Output::new();
-        answer.put(b"HTTP/1.1 101");
-        pipe.room(5);
-        outbox.uncork(&mut answer, &[], (&[]).into(), false);
-        outbox.open();
-        push(&outbox, b"a").unwrap();
-        pipe.room(usize::MAX);
-        assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
-        assert_eq!(pipe.written(), [b"HTTP/1.1 101", &*frame(Binary, b"a")].concat());
     }
 }

@@ -86,6 +86,27 @@ fn a_look_beside_a_flush_loses_nothing() {
 }
 
 #[test]
+fn a_guest_that_writes_beside_the_owner_leaves_nothing_to_nobody() {
+    for room in [0, 2, usize::MAX] {
+        model(move || {
+            let (outbox, pipe) = opened();
+            pipe.room(1);
+            push(&outbox, b"first").unwrap();
+            pipe.room(room);
+            let other = thread::spawn({
+                let outbox = outbox.clone();
+                // What it waits for, the owner writes now.
+                move || drop(outbox.poll_flush_for_owner(&mut Count::default().context()))
+            });
+            let owner = Count::default();
+            assert!(rest(&outbox, &mut owner.context()));
+            other.join().unwrap();
+            assert_eq!(end(&outbox, &pipe, &owner), [b"first"]);
+        });
+    }
+}
+
+#[test]
 fn nothing_follows_a_close() {
     for room in [0, 1, usize::MAX] {
         model(move || {

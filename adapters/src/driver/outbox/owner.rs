@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use wsforge_core::hub::{Class, Run};
 use wsforge_core::{Body, Output};
 
+use super::super::sync::MutexGuard;
 use super::super::sync::atomic::Ordering;
 use super::{Backlog, Outbox, Phase, State, TICK, Tick, lock};
 use crate::runtime::Transport;
@@ -28,8 +29,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
-    /// Says by when the handshake has to be done.
-    pub(crate) fn open_by(&self, at: Tick) {
+    /// Says by when what goes on has to be done: the handshake, or the next step of a long answer.
+    pub(crate) fn finish_by(&self, at: Tick) {
         let mut state = lock(&self.state);
         state.deadline = at;
         self.settle_own(state);
@@ -135,14 +136,28 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// Writes what waits. Its task is woken when it can go on, and when there is something new for it.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Phase>> {
+        self.poll_flush_as(Who::Owner, cx)
+    }
+
+    /// Writes what waits, if the owner was woken to do so and has not come: it may be waiting for another
+    /// peer. This task is woken when it can go on, unless the owner does.
+    pub(crate) fn poll_flush_for_owner(&self, cx: &mut Context<'_>) -> Poll<Result<(), Phase>> {
+        self.poll_flush_as(Who::Guest, cx)
+    }
+
+    fn poll_flush_as(&self, who: Who, cx: &mut Context<'_>) -> Poll<Result<(), Phase>> {
         loop {
             let mut state = lock(&self.state);
-            own(&mut state, cx);
+            match who {
+                Who::Guest if state.corked || state.owner.is_some() => return Poll::Pending,
+                Who::Guest => {}
+                Who::Owner => own(&mut state, cx),
+            }
             if state.phase.is_gone() {
                 return Poll::Ready(Err(state.phase));
             }
             if state.corked {
-                // A turn on another thread, which handed the connection over before it ended.
+                // A turn on another thread, which handed the connection over before it ended, or a guest.
                 state.wakes = true;
                 return Poll::Pending;
             }
@@ -179,22 +194,29 @@ impl<T: Transport + ?Sized> Outbox<T> {
             match flushed {
                 Poll::Ready(Ok(())) => {
                     let gone = state.phase.is_gone();
-                    self.settle_own(state);
+                    self.settle_as(who, state);
                     if !more && !gone {
                         return Poll::Ready(Ok(()));
                     }
                 }
                 Poll::Ready(Err(_)) => {
                     self.fail(&mut state, Phase::Broken);
-                    self.settle_own(state);
+                    self.settle_as(who, state);
                 }
                 Poll::Pending => {
                     self.block(&mut state);
-                    state.wakes = false;
-                    self.settle_own(state);
+                    state.wakes = state.wakes && matches!(who, Who::Guest);
+                    self.settle_as(who, state);
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    fn settle_as(&self, who: Who, state: MutexGuard<'_, State>) {
+        match who {
+            Who::Guest => self.settle(state),
+            Who::Owner => self.settle_own(state),
         }
     }
 
@@ -213,6 +235,26 @@ impl<T: Transport + ?Sized> Outbox<T> {
         !self.wants_attention()
     }
 
+    /// Who is to be woken when there is something to do, if it is not `waker`'s task. Asked only while
+    /// something is in somebody's way.
+    pub(crate) fn owner_beside(&self, waker: &Waker) -> Option<Waker> {
+        if !self.wants_attention() {
+            return None;
+        }
+        lock(&self.state).owner.as_ref().filter(|owner| !owner.will_wake(waker)).cloned()
+    }
+
+    /// The owner does something else: it need not be woken, and is not waited for.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        if self.wants_attention() {
+            let mut state = lock(&self.state);
+            let owner = state.owner.take();
+            self.settle_own(state);
+            drop(owner);
+        }
+    }
+
     /// The session has learned of a Close: all that it still sends are answers to pings.
     pub(crate) fn learned(&self) {
         let mut state = lock(&self.state);
@@ -229,6 +271,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         // A system call that is rarely needed.
         self.arm(Tick::floor(self.endpoint.timer.now()) + TICK);
     }
+}
+
+/// Who writes what waits.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    /// One who waits for room.
+    Guest,
+    Owner,
 }
 
 /// First it is said whom to wake, then looked whether there is something to do.

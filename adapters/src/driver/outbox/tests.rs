@@ -1,0 +1,201 @@
+//! What everyone may do who sends.
+
+use std::time::Duration;
+
+use wsforge_core::Timestamp;
+use wsforge_core::frame::Opcode::{Binary, Close, Continuation, Ping};
+
+use super::mock::{Count, frame, frames, opened};
+use super::*;
+use crate::Options;
+
+fn push(outbox: &Outbox, body: &[u8]) -> Result<Pushed, Refusal> {
+    outbox.push(Piece::Message, Binary, body.into(), Room::Needed)
+}
+
+fn fragment(outbox: &Outbox, opcode: Opcode, body: &[u8], last: bool) {
+    let pushed = outbox.push(Piece::Fragment { last }, opcode, body.into(), Room::Needed);
+    assert_eq!(pushed, Ok(Pushed::Sent));
+}
+
+fn offer(outbox: &Outbox, body: &[u8]) -> Result<(), Refusal> {
+    outbox.offer(&frame(Binary, body).into(), 1)
+}
+
+/// The code of a Close.
+fn code(body: &[u8]) -> u16 {
+    u16::from_be_bytes([body[0], body[1]])
+}
+
+/// Rule 11.
+#[test]
+fn others_data_waits_for_the_end_of_a_streamed_message_and_control_frames_pass() {
+    let (outbox, pipe) = opened(Options::default());
+    outbox.begin_stream().unwrap();
+    assert_eq!(outbox.begin_stream(), Err(Refusal::Streaming));
+    fragment(&outbox, Binary, b"1", false);
+    push(&outbox, b"reply").unwrap();
+    offer(&outbox, b"broadcast").unwrap();
+    outbox.push(Piece::Control, Ping, (&[]).into(), Room::Any).unwrap();
+    fragment(&outbox, Continuation, b"2", true);
+    offer(&outbox, b"behind").unwrap();
+    let written = frames(&pipe.written());
+    let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
+    assert_eq!(opcodes, [Binary, Ping, Continuation, Binary, Binary, Binary]);
+    let bodies: Vec<_> = written.iter().map(|(.., body)| &body[..]).collect();
+    assert_eq!(bodies, [&b"1"[..], b"", b"2", b"reply", b"broadcast", b"behind"]);
+    assert_eq!(outbox.pending(), 0);
+}
+
+/// What was begun while the socket was full is not held against a peer that has read it.
+#[test]
+fn a_stream_that_was_once_blocked_goes_on_at_once_and_is_not_stalled() {
+    let write_timeout = Duration::from_secs(1);
+    let (outbox, pipe) = opened(Options { write_timeout, ..Options::default() });
+    outbox.begin_stream().unwrap();
+    pipe.room(1);
+    fragment(&outbox, Binary, b"1", false);
+    push(&outbox, b"held").unwrap();
+    pipe.room(usize::MAX);
+    assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+    fragment(&outbox, Continuation, b"2", false);
+    assert_eq!(frames(&pipe.written()).len(), 2);
+    let late = Timestamp::from_millis(60_000);
+    assert!(outbox.ring(late, Tick::floor(late)).is_some());
+    assert_eq!(outbox.phase(), Phase::Open);
+    fragment(&outbox, Continuation, b"3", true);
+    assert_eq!(frames(&pipe.written()).len(), 4);
+}
+
+/// Rule 12.
+#[test]
+fn who_is_evicted_gets_what_was_begun_then_a_close_and_nothing_more() {
+    let mut options = Options::default();
+    options.mailbox.max_bytes = 100;
+    let (outbox, pipe) = opened(options);
+    let count = Count::default();
+    outbox.sleep(&count.context());
+    pipe.room(3);
+    offer(&outbox, &[1; 60]).unwrap();
+    offer(&outbox, &[2; 30]).unwrap();
+    assert_eq!(offer(&outbox, &[3; 30]), Err(Refusal::Full));
+    assert_eq!(outbox.phase(), Phase::Evicted);
+    assert_eq!(offer(&outbox, &[4; 30]), Err(Refusal::Closed));
+    assert_eq!(push(&outbox, &[5; 30]), Err(Refusal::Closed));
+    assert!(!outbox.close(CloseCode::NORMAL, ""));
+    pipe.room(usize::MAX);
+    assert!(outbox.poll_flush(&mut count.context()).is_ready());
+    let written = frames(&pipe.written());
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert_eq!((written[0].1, &*written[0].2), (Binary, &[1; 60][..]));
+    assert_eq!((written[1].1, code(&written[1].2)), (Close, 1013));
+}
+
+#[test]
+fn many_frames_are_too_much_too() {
+    let mut options = Options::default();
+    options.mailbox.max_frames = 3;
+    let (outbox, pipe) = opened(options);
+    pipe.room(0);
+    // The first is the transport's, and cannot be dropped.
+    let offers: Vec<_> = (0..5).map(|n| offer(&outbox, &[n])).collect();
+    assert_eq!(offers, [Ok(()), Ok(()), Ok(()), Ok(()), Err(Refusal::Full)]);
+}
+
+#[test]
+fn who_is_evicted_is_woken_and_cut_off_after_the_time_to_close() {
+    let mut options = Options::default();
+    options.mailbox.max_bytes = 100;
+    options.protocol.close_timeout = Duration::from_secs(5);
+    let (outbox, pipe) = opened(options);
+    let count = Count::default();
+    pipe.room(3);
+    offer(&outbox, &[1; 200]).unwrap();
+    outbox.sleep(&count.context());
+    assert_eq!((offer(&outbox, &[2; 30]), count.get()), (Err(Refusal::Full), 1));
+    let ring = |ms| {
+        let now = Timestamp::from_millis(ms);
+        outbox.ring(now, Tick::floor(now)).is_some()
+    };
+    assert!(ring(5_000) && !pipe.is_aborted());
+    assert!(!ring(5_300) && pipe.is_aborted());
+    assert_eq!(outbox.phase(), Phase::TimedOut);
+}
+
+/// A shared body is queued apart from its header, and both are dropped or none.
+#[test]
+fn an_eviction_tears_no_frame_whatever_the_length_of_what_was_taken_before() {
+    let large = Bytes::from(vec![7; 2000]);
+    for first in 65_500..65_560 {
+        let mut options = Options::default();
+        options.mailbox.max_bytes = 80_000;
+        let (outbox, pipe) = opened(options);
+        // So that the queue is used: its front is the owner's.
+        assert!(outbox.cork());
+        offer(&outbox, &vec![1; first]).unwrap();
+        let body = Body::Shared(large.clone());
+        outbox.push(Piece::Message, Binary, body, Room::Any).unwrap();
+        pipe.room(3);
+        outbox.uncork(&mut Output::new(), &[], (&[]).into(), false);
+        assert_eq!(offer(&outbox, &vec![1; 80_000]), Err(Refusal::Full));
+        pipe.room(usize::MAX);
+        assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+        assert_eq!(frames(&pipe.written()).last().unwrap().1, Close);
+    }
+}
+
+/// Rule 13, and what a close means to those who wait.
+#[test]
+fn who_waits_for_room_is_woken_when_there_is_some_or_never_will_be() {
+    for closes in [false, true] {
+        let (outbox, pipe) = opened(Options::default());
+        pipe.room(0);
+        push(&outbox, &vec![0; 1 << 20]).unwrap();
+        let count = Count::default();
+        let mut ticket = None;
+        for _ in 0..3 {
+            let room = Room::Awaited(&mut ticket, &mut count.context());
+            let refused = outbox.push(Piece::Message, Binary, b"x"[..].into(), room);
+            assert_eq!((refused, count.get()), (Err(Refusal::Full), 0));
+        }
+        if closes {
+            outbox.close(CloseCode::NORMAL, "");
+        } else {
+            pipe.room(usize::MAX);
+            outbox.flush_now();
+        }
+        assert_eq!(count.get(), 1, "closes: {closes}");
+    }
+}
+
+#[test]
+fn a_second_close_is_none() {
+    let (outbox, pipe) = opened(Options::default());
+    assert!(outbox.close(CloseCode::NORMAL, &"é".repeat(70)));
+    assert!(!outbox.close(CloseCode::GOING_AWAY, ""));
+    // As the session would that has not learned of it.
+    let mut own = Output::new();
+    own.put(&frame(Close, &[3, 232]));
+    outbox.uncork(&mut own, &[], (&[]).into(), true);
+    let written = frames(&pipe.written());
+    assert_eq!(written.len(), 1);
+    // At most 123 bytes of reason, and whole characters.
+    assert_eq!(str::from_utf8(&written[0].2[2..]), Ok(&*"é".repeat(61)));
+}
+
+#[test]
+fn only_the_handshake_is_written_before_it_is_done() {
+    let (outbox, pipe) = mock::opening(Options::default());
+    assert_eq!(push(&outbox, b"a"), Err(Refusal::Closed));
+    assert_eq!(offer(&outbox, b"a"), Err(Refusal::Closed));
+    assert!(!outbox.close(CloseCode::NORMAL, ""));
+    let mut answer = Output::new();
+    answer.put(b"HTTP/1.1 101");
+    pipe.room(5);
+    outbox.uncork(&mut answer, &[], (&[]).into(), false);
+    outbox.open();
+    push(&outbox, b"a").unwrap();
+    pipe.room(usize::MAX);
+    assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+    assert_eq!(pipe.written(), [b"HTTP/1.1 101", &*frame(Binary, b"a")].concat());
+}

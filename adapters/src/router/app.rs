@@ -1,0 +1,170 @@
+//! What a router has become that serves.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wsforge_core::handshake::RequestError;
+
+use super::connection::Known;
+use super::origin::Origins;
+use super::paths::Paths;
+use super::serving::Serving;
+use super::{AppState, Connection, ConnectionId, ConnectionManager, Error, Message, Request};
+use crate::driver::outbox::Outbox;
+use crate::driver::session::Session;
+use crate::driver::turn;
+use crate::runtime::{BoxFuture, Task};
+use crate::server::{Application, Decision};
+use crate::{Answer, CloseInfo, Incoming};
+
+pub(crate) struct App {
+    pub(crate) manager: Arc<ConnectionManager>,
+    pub(crate) state: AppState,
+    pub(crate) paths: Paths,
+    pub(crate) origins: Origins,
+    pub(crate) hooks: Hooks,
+    pub(crate) keeps_requests: bool,
+    pub(crate) control_frames: bool,
+    /// Connections whose end has not been told.
+    pub(crate) serving: AtomicUsize,
+}
+
+/// What is called on the way; each is there at most once.
+#[derive(Clone)]
+pub(crate) struct Hooks {
+    pub(crate) listen: Option<Arc<OnListen>>,
+    pub(crate) connect: Option<Arc<OnConnect>>,
+    pub(crate) disconnect: Option<Arc<OnConnect>>,
+    pub(crate) close: Option<Arc<OnClose>>,
+    pub(crate) error: Arc<OnError>,
+    pub(crate) upgrade: Option<Arc<Ask>>,
+    pub(crate) http: Option<Arc<Ask>>,
+}
+
+pub(crate) type OnListen = dyn Fn(SocketAddr) + Send + Sync;
+pub(crate) type OnConnect = dyn Fn(&Arc<ConnectionManager>, ConnectionId) + Send + Sync;
+pub(crate) type OnClose = dyn Fn(&Connection, &CloseInfo) + Send + Sync;
+pub(crate) type OnError = dyn Fn(&Error, &Connection) -> Option<Message> + Send + Sync;
+pub(crate) type Ask = dyn Fn(Arc<Request>) -> BoxFuture<Answer> + Send + Sync;
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            connect: None,
+            disconnect: None,
+            close: None,
+            error: Arc::new(|error, _| match error {
+                Error::Closed => None,
+                error => Some(Message::text(format!("Error: {}", error.public()))),
+            }),
+            upgrade: None,
+            http: None,
+        }
+    }
+}
+
+/// Calls something of the application's; `None` if it panics.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            // What was thrown may panic as it is dropped, and so may that.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+            None
+        }
+    }
+}
+
+/// What is remembered of a request that has been accepted.
+#[derive(Default)]
+pub(crate) struct Ticket {
+    table: u32,
+    peer_addr: Option<SocketAddr>,
+    subprotocol: Option<String>,
+    request: Option<Arc<Request>>,
+}
+
+impl Application for App {
+    type Ticket = Ticket;
+
+    fn decide(self: &Arc<Self>, incoming: &Incoming<'_>) -> Decision<Ticket> {
+        let Incoming { request, peer_addr } = *incoming;
+        match (request.check(), &self.hooks.http) {
+            (Ok(()), _) => {}
+            (Err(RequestError::NotUpgrade | RequestError::BadMethod), Some(http)) => {
+                let asked = Arc::new(Request::new(&request, peer_addr, Vec::new()));
+                return later(http.clone(), asked, |_, _| Ticket::default());
+            }
+            // It is told what is wrong with it.
+            (Err(_), _) => return Decision::Now(Answer::accept(), Ticket::default()),
+        }
+        let Some(found) = self.paths.find(request.path()) else {
+            return Decision::Now(Answer::reject(404).body("not found"), Ticket::default());
+        };
+        if !self.origins.allow(&request) {
+            let body = "this page may not connect: its origin is another than the server's, and is not \
+                 listed in Router::allow_origins";
+            return Decision::Now(Answer::reject(403).body(body), Ticket::default());
+        }
+        let table = found.table;
+        if self.hooks.upgrade.is_none() && !self.keeps_requests {
+            let ticket = Ticket { table, peer_addr, ..Ticket::default() };
+            return Decision::Now(Answer::accept(), ticket);
+        }
+        let asked = Arc::new(Request::new(&request, peer_addr, found.params));
+        let Some(upgrade) = &self.hooks.upgrade else {
+            let ticket = Ticket { table, peer_addr, subprotocol: None, request: Some(asked) };
+            return Decision::Now(Answer::accept(), ticket);
+        };
+        later(upgrade.clone(), asked, move |answer, asked| {
+            let subprotocol = answer.picked().map(Into::into);
+            Ticket { table, peer_addr, subprotocol, request: Some(asked) }
+        })
+    }
+
+    fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, ticket: Ticket) -> Task {
+        let Ticket { table, peer_addr, subprotocol, request } = ticket;
+        let data = request.as_ref().map(|request| request.take_data()).unwrap_or_default();
+        let request = request.filter(|_| self.keeps_requests);
+        let known = Known { address: peer_addr, subprotocol, request, data };
+        let connection = Connection::join_all(self.manager.fan(), outbox, known);
+        let mut serving = Serving::new(self.clone(), connection, session, table);
+        turn::scope(|| serving.begin());
+        Task::staged(serving)
+    }
+
+    fn serving(&self) -> usize {
+        self.serving.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks a hook, which may panic already when it is called.
+fn later(
+    hook: Arc<Ask>,
+    asked: Arc<Request>,
+    ticket: impl FnOnce(&Answer, Arc<Request>) -> Ticket + Send + 'static,
+) -> Decision<Ticket> {
+    Decision::Later(Box::pin(async move {
+        let answer = hook(asked.clone()).await;
+        let ticket = ticket(&answer, asked);
+        (answer, ticket)
+    }))
+}
+
+/// What a hook for requests is kept as.
+pub(crate) fn ask<F, Fut>(hook: F) -> Arc<Ask>
+where
+    F: Fn(Arc<Request>) -> Fut + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Into<Answer>,
+{
+    let hook = Arc::new(hook);
+    Arc::new(move |request| {
+        let hook = hook.clone();
+        Box::pin(async move { hook(request).await.into() })
+    })
+}

@@ -1,0 +1,317 @@
+//! One connection of a router, from its first message to its end.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+
+use wsforge_core::frame::Opcode;
+use wsforge_core::{CloseCode, Message as Lent};
+
+use super::app::{App, guarded};
+use super::bucket::Bucket;
+use super::{
+    Connection, Error, Extensions, Message, MessageType, Outcome, Received, Reply, Result,
+};
+use crate::driver::opening::poll_end;
+use crate::driver::outbox::Phase;
+use crate::driver::receive::{Aim, Receive};
+use crate::driver::replies::Replies;
+use crate::driver::session::Session;
+use crate::driver::timer::{TICK, Tick};
+use crate::driver::turn;
+use crate::runtime::{BoxFuture, Stage, Task};
+use crate::{CloseInfo, Options};
+
+/// The task of a connection. There is one for each, so it is small.
+pub(crate) struct Serving {
+    app: Arc<App>,
+    connection: Connection,
+    session: Session,
+    /// The handler that goes on with the last message.
+    later: Option<Answering>,
+    /// By when it has to be done.
+    due: Tick,
+    bucket: Bucket,
+    /// Which of the app's tables of routes is this connection's.
+    table: u32,
+    mood: Mood,
+}
+
+/// A handler's answer.
+type Answering = BoxFuture<Result<Option<Message>>>;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mood {
+    Handling,
+    /// Something has panicked, so nothing more is handled.
+    Deaf,
+    /// It is over, and everybody knows.
+    Over,
+}
+
+/// Why no more messages are handled for now.
+enum Stop {
+    /// A handler goes on; it has been polled once.
+    Later(Answering),
+    Panicked,
+    /// There were too many.
+    TooFast,
+}
+
+impl Serving {
+    pub(crate) fn new(app: Arc<App>, connection: Connection, session: Session, table: u32) -> Self {
+        let options = &connection.outbox().endpoint.options;
+        let bucket = Bucket::full(
+            options.message_rate,
+            Tick::floor(connection.outbox().endpoint.timer.now()),
+        );
+        let (due, mood) = (Tick::NEVER, Mood::Handling);
+        app.serving.fetch_add(1, Ordering::Relaxed);
+        Self { app, connection, session, later: None, due, bucket, table, mood }
+    }
+
+    /// Says that the connection is there.
+    pub(crate) fn begin(&mut self) {
+        if let Some(connect) = &self.app.hooks.connect
+            && guarded(|| connect(&self.app.manager, self.connection.id_text())).is_none()
+        {
+            self.fail();
+        }
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.mood == Mood::Deaf {
+                ready!(poll_end(&mut self.session, self.connection.outbox(), cx));
+                return Poll::Ready(());
+            }
+            if let Some(later) = &mut self.later {
+                match guarded(|| later.as_mut().poll(cx)) {
+                    Some(Poll::Pending) if self.due > self.now() => return self.rest(cx, self.due),
+                    Some(Poll::Pending) => {
+                        self.forget();
+                        self.connection.close(CloseCode::INTERNAL, "the server was too slow");
+                        self.mood = Mood::Deaf;
+                    }
+                    Some(Poll::Ready(answer)) => {
+                        self.forget();
+                        self.answer(answer);
+                    }
+                    None => {
+                        self.forget();
+                        self.fail();
+                    }
+                }
+                continue;
+            }
+            let now = self.now();
+            let rate = self.options().message_rate;
+            if !self.bucket.refill(rate, now) {
+                return self.rest(cx, now + TICK);
+            }
+            let Self { app, connection, session, bucket, table, .. } = self;
+            let (table, waker) = (*table, cx.waker());
+            let mut dispatch = Dispatch { app, connection, bucket, table, waker };
+            let outbox = connection.outbox();
+            match ready!(session.poll_each(outbox, cx, Aim::Whole, &mut dispatch)) {
+                None => return Poll::Ready(()),
+                Some(Stop::Later(later)) => {
+                    self.later = Some(later);
+                    let timeout = self.options().handler_timeout;
+                    self.due = timeout.map_or(Tick::NEVER, |timeout| self.now() + timeout);
+                    return self.rest(cx, self.due);
+                }
+                Some(Stop::Panicked) => self.fail(),
+                Some(Stop::TooFast) => {}
+            }
+        }
+    }
+
+    /// Waits for something else than the peer, which may be silent meanwhile; at the latest until `at`.
+    fn rest(&mut self, cx: &mut Context<'_>, at: Tick) -> Poll<()> {
+        let outbox = self.connection.outbox();
+        outbox.set_gathering(false);
+        self.session.leave(outbox);
+        if at != Tick::NEVER {
+            outbox.arm(at);
+        }
+        // What waits for the peer is written on.
+        if !outbox.sleep(cx) {
+            let _ = outbox.poll_flush(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Sends what a handler has given that took its time.
+    fn answer(&mut self, answer: Result<Option<Message>>) {
+        let answered = answer.and_then(|message| match message {
+            Some(message) => self.connection.reply(&message),
+            None => Ok(()),
+        });
+        let Err(error) = answered else { return };
+        match tell(&self.app, &self.connection, &error) {
+            // It may be closing.
+            Some(message) => drop(message.map(|message| self.connection.reply(&message))),
+            None => self.fail(),
+        }
+    }
+
+    /// The handler is done, one way or the other.
+    fn forget(&mut self) {
+        let later = self.later.take();
+        let _ = guarded(|| drop(later));
+    }
+
+    /// Something of the application's has panicked.
+    fn fail(&mut self) {
+        self.connection.close(CloseCode::INTERNAL, "the server failed");
+        self.mood = Mood::Deaf;
+    }
+
+    /// Lets everybody know that it is over.
+    fn finish(&mut self) {
+        if self.mood == Mood::Over {
+            return;
+        }
+        self.mood = Mood::Over;
+        self.forget();
+        self.connection.end();
+        let hooks = &self.app.hooks;
+        if let Some(close) = &hooks.close {
+            let dropped = CloseInfo::new(None, String::new(), None);
+            let info = self.session.info().unwrap_or(&dropped);
+            let _ = guarded(|| close(&self.connection, info));
+        }
+        if let Some(disconnect) = &hooks.disconnect {
+            let _ = guarded(|| disconnect(&self.app.manager, self.connection.id_text()));
+        }
+        let _ = guarded(|| self.connection.clear());
+        self.app.serving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Tick {
+        Tick::floor(self.connection.outbox().endpoint.timer.now())
+    }
+
+    fn options(&self) -> &Options {
+        &self.connection.outbox().endpoint.options
+    }
+}
+
+impl Stage for Serving {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Task>> {
+        let this = self.get_mut();
+        turn::scope(|| {
+            ready!(this.work(cx));
+            this.finish();
+            Poll::Ready(None)
+        })
+    }
+}
+
+/// Also when its runtime has ended before it.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.mood != Mood::Over {
+            let outbox = self.connection.outbox().clone();
+            outbox.end(Phase::Ended);
+            outbox.transport.abort();
+            self.finish();
+        }
+    }
+}
+
+/// Hands messages to handlers.
+struct Dispatch<'a> {
+    app: &'a App,
+    connection: &'a Connection,
+    bucket: &'a mut Bucket,
+    table: u32,
+    waker: &'a Waker,
+}
+
+impl Dispatch<'_> {
+    fn handle(
+        &mut self,
+        kind: MessageType,
+        bytes: &[u8],
+        lent: Option<&wsforge_core::Text<'_>>,
+        replies: &mut Replies<'_>,
+    ) -> ControlFlow<Stop> {
+        let Self { app, connection, table, waker, .. } = *self;
+        // Who has been closed gets no answers any more.
+        if !connection.is_closed()
+            && let Some((handler, routed)) = app.paths.table(table).find(kind, bytes)
+        {
+            let extensions = Extensions::new();
+            let (state, extensions) = (&app.state, &extensions);
+            let received = Received { kind, bytes, lent, routed, connection, state, extensions };
+            let reply = &mut Reply::new(replies, connection);
+            let handled = guarded(|| match handler.call(&received, reply) {
+                Outcome::Done(result) => ControlFlow::Continue(result),
+                Outcome::Later(mut later) => {
+                    match later.as_mut().poll(&mut Context::from_waker(waker)) {
+                        Poll::Ready(Ok(None)) => ControlFlow::Continue(Ok(())),
+                        Poll::Ready(Ok(Some(message))) => {
+                            ControlFlow::Continue(reply.message(message))
+                        }
+                        Poll::Ready(Err(error)) => ControlFlow::Continue(Err(error)),
+                        Poll::Pending => ControlFlow::Break(later),
+                    }
+                }
+            });
+            match handled {
+                Some(ControlFlow::Continue(Ok(()))) => {}
+                Some(ControlFlow::Continue(Err(error))) => match tell(app, connection, &error) {
+                    // It may be closing.
+                    Some(message) => drop(message.map(|message| reply.message(message))),
+                    None => return ControlFlow::Break(Stop::Panicked),
+                },
+                Some(ControlFlow::Break(later)) => {
+                    self.bucket.take();
+                    return ControlFlow::Break(Stop::Later(later));
+                }
+                None => return ControlFlow::Break(Stop::Panicked),
+            }
+        }
+        if self.bucket.take() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(Stop::TooFast)
+        }
+    }
+}
+
+impl Receive for Dispatch<'_> {
+    type Break = Stop;
+
+    #[inline]
+    fn message(&mut self, message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<Stop> {
+        match &message {
+            Lent::Binary(payload) => self.handle(MessageType::Binary, payload, None, replies),
+            Lent::Text(text) => {
+                self.handle(MessageType::Text, text.as_bytes(), Some(text), replies)
+            }
+        }
+    }
+
+    fn control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        replies: &mut Replies<'_>,
+    ) -> ControlFlow<Stop> {
+        if !self.app.control_frames {
+            return ControlFlow::Continue(());
+        }
+        let kind = if opcode == Opcode::Ping { MessageType::Ping } else { MessageType::Pong };
+        self.handle(kind, payload, None, replies)
+    }
+}
+
+/// Tells the application of an error; says what the peer is to be told. `None` if it panics.
+fn tell(app: &App, connection: &Connection, error: &Error) -> Option<Option<Message>> {
+    guarded(|| (app.hooks.error)(error, connection))
+}

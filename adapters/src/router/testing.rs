@@ -1,0 +1,89 @@
+//! A call of a handler, for unit tests.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use wsforge_core::Text;
+
+use super::response::Wire;
+use super::{
+    AppState, Connection, Extensions, Handler, Message, MessageType, Outcome, Received, Reply,
+    Request, Result,
+};
+
+/// What a handler finds beside the message.
+pub(super) struct Around {
+    pub(super) connection: Connection,
+    pub(super) state: AppState,
+    pub(super) extensions: Extensions,
+    pub(super) routed: usize,
+}
+
+impl Around {
+    pub(super) fn new() -> Self {
+        Self::with_request(None)
+    }
+
+    pub(super) fn with_request(request: Option<Request>) -> Self {
+        Self {
+            connection: Connection::stand_in(request),
+            state: AppState::new(),
+            extensions: Extensions::new(),
+            routed: 0,
+        }
+    }
+
+    /// What `f` makes of a message that has been received.
+    pub(super) fn receive<R>(&self, message: Message, f: impl FnOnce(&Received<'_>) -> R) -> R {
+        let kind = message.msg_type;
+        let text;
+        let (bytes, lent) = if kind == MessageType::Text {
+            text = Text::from(String::from_utf8(message.data).unwrap());
+            (text.as_bytes(), Some(&text))
+        } else {
+            (&*message.data, None)
+        };
+        let Self { connection, state, extensions, routed } = self;
+        f(&Received { kind, bytes, lent, routed: *routed, connection, state, extensions })
+    }
+
+    /// What the peer gets when the message is handled.
+    pub(super) fn call(
+        &self,
+        handler: &dyn Handler,
+        message: impl Into<Message>,
+    ) -> Result<Vec<Message>> {
+        let mut sent = Vec::new();
+        let outcome = self.receive(message.into(), |received| {
+            handler.call(received, &mut Reply::to(&mut sent, &self.connection))
+        });
+        match outcome {
+            Outcome::Done(result) => result?,
+            Outcome::Later(future) => {
+                if let Some(message) = now(future)? {
+                    Reply::to(&mut sent, &self.connection).message(message)?;
+                }
+            }
+        }
+        Ok(sent)
+    }
+}
+
+impl Wire for Vec<Message> {
+    fn send(
+        &mut self,
+        kind: wsforge_core::Kind,
+        body: wsforge_core::Body<'_>,
+    ) -> std::result::Result<(), wsforge_core::SendError> {
+        self.push(Message { data: body.to_vec(), msg_type: kind.into() });
+        Ok(())
+    }
+}
+
+/// What a future gives that never waits.
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
