@@ -384,6 +384,13 @@ struct Own(Option<Message>);
 impl Receive for Own {
     type Break = ();
 
+    const KEEPS: bool = true;
+
+    fn keep(&mut self, message: Message) -> ControlFlow<()> {
+        self.0 = Some(message);
+        ControlFlow::Break(())
+    }
+
     #[inline]
     fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
         self.0 = Some(message.into());
@@ -477,7 +484,7 @@ mod tests {
     use std::pin::pin;
 
     use wsforge_core::frame::Opcode;
-    use wsforge_core::{ServerConnection, Timestamp};
+    use wsforge_core::{Kind, ServerConnection, Timestamp};
 
     use super::*;
     use crate::Options;
@@ -510,6 +517,49 @@ mod tests {
         assert_eq!(opcodes, [Opcode::Close, Opcode::Pong, Opcode::Pong]);
         assert_eq!(written[1].2, b"hi");
         assert!(socket.close_info().unwrap().clean);
+    }
+
+    /// One is expected as long as the last one was; whatever comes then is received as ever.
+    #[test]
+    fn large_messages_to_keep_are_read_into_memory_of_their_own() {
+        let (mut socket, pipe) = socket();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // What is sent at once, and how many reads were into memory of their own by then.
+        let reads: [(&[usize], usize); 9] = [
+            (&[20_000], 0),
+            (&[20_000], 1),
+            (&[15_000], 2),
+            (&[20_001], 3),
+            // Its beginning, and then its rest, which are put together.
+            (&[40_000], 5),
+            (&[200], 5),
+            (&[20_000], 5),
+            (&[200, 20_000, 300], 6),
+            (&[20_000, 20_000], 6),
+        ];
+        for (lens, apart) in reads {
+            for len in lens {
+                // Masked with zeros.
+                pipe.sends(&[0x82, 0xFE]);
+                pipe.sends(&(*len as u16).to_be_bytes());
+                pipe.sends(&[0; 4]);
+                pipe.sends(&vec![*len as u8; *len]);
+            }
+            for len in lens {
+                let Poll::Ready(Some(message)) = socket.poll_recv(&mut cx) else {
+                    panic!("no message of {len}")
+                };
+                assert_eq!(
+                    (message.kind(), message.as_bytes()),
+                    (Kind::Binary, &vec![*len as u8; *len][..])
+                );
+                // What is kept keeps little more than itself.
+                let capacity = message.into_bytes().try_into_mut().unwrap().capacity();
+                assert!(capacity <= 2 * len, "{capacity} for {len}");
+            }
+            assert!(socket.poll_recv(&mut cx).is_pending());
+            assert_eq!(pipe.read_apart(), apart, "{lens:?}");
+        }
     }
 
     /// As in a proxy, which waits for its other side then.

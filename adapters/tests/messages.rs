@@ -54,10 +54,16 @@ behaviours! {
         let limits = options(|o| o.protocol.max_frame_len = LARGE as u64);
         let (mut server, mut client) = rt.pair(limits.clone(), limits).await;
         let echo = rt.spawn(async move { echo(&mut server).await });
-        let messages: [Message; 7] = [
+        let messages: [Message; 12] = [
             "".into(),
             "häß → 猫".into(),
             Vec::new().into(),
+            pattern(125).into(),
+            // What comes when a large one is expected: as large, another kind, a short one.
+            pattern(65_536).into(),
+            pattern(65_536).into(),
+            "häß → 猫".repeat(5000).into(),
+            "häß → 猫".repeat(5000).into(),
             pattern(125).into(),
             pattern(65_536).into(),
             pattern(1024 * 1024).into(),

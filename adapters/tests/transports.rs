@@ -9,17 +9,27 @@ use support::{Dribble, Frame, Raw, Rt, options, pattern, text_of, until};
 use wsforge::proto::frame::Opcode;
 use wsforge::{Answer, CloseCode, Kind, Message, Options, WebSocket};
 
+/// What takes its time where every byte is waited for.
+const LONG: usize = 5000;
+
 /// What goes over a connection must come back from an echo at its other end, and the end be clean.
-async fn converses(rt: Rt, mut server: WebSocket, mut client: WebSocket) {
+async fn converses(rt: Rt, (mut server, mut client): (WebSocket, WebSocket), longest: usize) {
     let echo = rt.spawn(async move {
         while let Some(message) = server.recv().await {
             server.send(message).await.unwrap();
         }
         server.close_info().unwrap().clean
     });
-    let messages: [Message; 4] =
-        ["".into(), "h\u{e4}llo".into(), pattern(300).into(), pattern(5000).into()];
-    for message in messages {
+    let messages: [Message; 6] = [
+        "".into(),
+        "h\u{e4}llo".into(),
+        pattern(300).into(),
+        // Long enough to be read into memory of their own once one was received.
+        pattern(17_000).into(),
+        "h\u{e4}llo".repeat(3_000).into(),
+        pattern(5000).into(),
+    ];
+    for message in messages.into_iter().filter(|message| message.as_bytes().len() <= longest) {
         client.send(message.clone()).await.unwrap();
         assert!(client.recv().await == Some(message));
     }
@@ -39,7 +49,8 @@ behaviours! {
         for capacity in [1, 7, 64, 100_000] {
             let (server, client) = rt.pair_over(rt.pipe(capacity), Options::default()).await;
             assert_eq!((server.peer_addr(), client.peer_addr()), (None, None));
-            converses(rt, server, client).await;
+            let longest = if capacity < 100_000 { LONG } else { usize::MAX };
+            converses(rt, (server, client), longest).await;
         }
     }
 
@@ -47,7 +58,7 @@ behaviours! {
     async fn a_unix_socket(rt: Rt) {
         let (server, client) = rt.pair_over(rt.unix_pair(), Options::default()).await;
         assert_eq!((server.peer_addr(), client.peer_addr()), (None, None));
-        converses(rt, server, client).await;
+        converses(rt, (server, client), usize::MAX).await;
     }
 
     #[cfg(unix)]
@@ -77,7 +88,7 @@ behaviours! {
             let (server, client) = rt.unix_pair();
             let ends = (Dribble::new(server, most, most), Dribble::new(client, most, most));
             let (server, client) = rt.pair_over(ends, Options::default()).await;
-            converses(rt, server, client).await;
+            converses(rt, (server, client), LONG).await;
         }
     }
 

@@ -252,6 +252,30 @@ fn a_copied_message_takes_one_allocation() {
     assert!(matches!(conn.next_event(&mut input, &mut output), Some(Event::Fail(_))));
 }
 
+/// And so is one that was read into memory of its own, of any length: nothing is allocated.
+#[test]
+fn a_message_that_was_read_alone_stays_where_it_is() {
+    let mut conn = server();
+    for (opcode, payload) in [
+        (Opcode::Text, &[b'a'; 20_000][..]),
+        (Opcode::Text, b"\xC3\xA9"),
+        (Opcode::Binary, &[7; 100_000]),
+    ] {
+        let read = frame(opcode, true, payload).into_boxed_slice().into_vec();
+        let place = read.as_ptr_range();
+        let mut message = None;
+        let info = measure(|| message = conn.next_whole(read, Timestamp::ZERO).ok());
+        let message = message.unwrap();
+        assert_eq!((message.as_bytes(), info.count_total), (payload, 0), "{info:?}");
+        assert!(place.contains(&message.as_bytes().as_ptr()));
+    }
+    let whole = frame(Opcode::Text, true, &[b'a'; 20_000]);
+    let longer = [&whole[..], b"\x81"].concat();
+    for other in [&longer[..], &whole[1..], &whole[..20_000], &frame(Opcode::Ping, true, b"ping")] {
+        assert_eq!(conn.next_whole(other.to_vec(), Timestamp::ZERO), Err(other.to_vec()));
+    }
+}
+
 /// One that comes in pieces is so too, if it may wait there for its end.
 #[test]
 fn an_owned_message_comes_whole_where_there_is_room() {

@@ -6,7 +6,7 @@ mod support;
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 use support::{End, Frame, Seen, client, masked, masked_close, plain, server};
-use wsforge_core::frame::Opcode;
+use wsforge_core::frame::{Header, Opcode};
 use wsforge_core::{Config, Delivery, Input, Kind, Outcome, OwnedEvent, Role, State};
 
 const TEXT: &str = "añ✓𝄞é漢字 and plain ASCII that is longer than a word 𝄞𝄞";
@@ -168,6 +168,33 @@ fn run_copied<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
     (seen, end.written(), before, end.conn.outcome())
 }
 
+/// The same, with a driver that reads frame by frame and keeps what it reads, if it can.
+fn run_whole<R: Role>(mut end: End<R>, bytes: &[u8]) -> Trace {
+    let (mut rest, mut kept) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let len = match Header::parse(rest) {
+            Ok(Some((header, len))) => rest.len().min(len.saturating_add(header.len as usize)),
+            _ => rest.len(),
+        };
+        let (frame, behind) = rest.split_at(len);
+        match end.conn.next_whole(frame.to_vec(), end.now) {
+            Ok(message) => kept.push(OwnedEvent::Message(message)),
+            Err(mut read) => {
+                assert_eq!(read, frame);
+                let mut input = Input::new(&mut read, end.now);
+                while let Some(event) = end.conn.next_event(&mut input, &mut end.output) {
+                    kept.push(event.into());
+                }
+            }
+        }
+        rest = behind;
+    }
+    let before = (end.conn.state(), end.conn.outcome());
+    kept.extend(end.conn.handle_eof().map(OwnedEvent::from));
+    let seen = kept.into_iter().map(Seen::from).collect();
+    (seen, end.written(), before, end.conn.outcome())
+}
+
 /// The same, with a driver that reads the rest of large messages straight into their memory.
 fn run_directly<R: Role>(mut end: End<R>, bytes: &[u8], cuts: &[usize]) -> Trace {
     let (mut rest, mut cuts, mut seen) = (bytes, cuts.iter().cycle(), Vec::new());
@@ -258,6 +285,7 @@ proptest! {
         prop_assert_eq!(&run(server(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(&run_owned(server(&config), &bytes, &cuts, room), &whole);
         prop_assert_eq!(&run_copied(server(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(&run_whole(server(&config), &bytes), &whole);
         prop_assert_eq!(run_growing(server(&config), &bytes, &cuts, room), whole);
     }
 
@@ -278,6 +306,7 @@ proptest! {
         prop_assert_eq!(&run(client(&config), &bytes, &cuts), &whole);
         prop_assert_eq!(&run_owned(client(&config), &bytes, &cuts, room), &whole);
         prop_assert_eq!(&run_copied(client(&config), &bytes, &cuts), &whole);
+        prop_assert_eq!(&run_whole(client(&config), &bytes), &whole);
         prop_assert_eq!(run_growing(client(&config), &bytes, &cuts, room), whole);
     }
 
@@ -301,6 +330,7 @@ proptest! {
         let whole = joined(run(server(&config), &bytes, &[usize::MAX]));
         prop_assert_eq!(&joined(run(server(&config), &bytes, &cuts)), &whole);
         prop_assert_eq!(&joined(run_copied(server(&config), &bytes, &cuts)), &whole);
+        prop_assert_eq!(&joined(run_whole(server(&config), &bytes)), &whole);
         prop_assert_eq!(joined(run_owned(server(&config), &bytes, &cuts, room)), whole);
     }
 }

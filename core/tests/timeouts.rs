@@ -195,12 +195,14 @@ fn messages_count_as_life() {
     fn run<R: Role>(mut end: End<R>, message: &[u8]) {
         for n in 0..10 {
             end.pass(ms(29_999));
-            if n % 2 == 0 || message.len() < 8 {
-                assert_eq!(end.receive(message).len(), 1);
-            } else {
-                let mut bytes = message.to_vec();
-                let mut input = Input::new(&mut bytes, end.now);
-                assert!(end.conn.next_copied(&mut input).is_some());
+            let mut bytes = message.to_vec();
+            match n % 3 {
+                0 if message.len() >= 8 => {
+                    let mut input = Input::new(&mut bytes, end.now);
+                    assert!(end.conn.next_copied(&mut input).is_some());
+                }
+                1 => assert!(end.conn.next_whole(bytes, end.now).is_ok()),
+                _ => assert_eq!(end.receive(message).len(), 1),
             }
             assert_eq!((end.wait(Duration::ZERO), end.output.len()), (None, 0));
         }

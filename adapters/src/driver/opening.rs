@@ -158,7 +158,7 @@ impl Opening {
     fn read<R>(
         &mut self,
         cx: &mut Context<'_>,
-        Scratch { buf, output }: &mut Scratch,
+        Scratch { buf, output, .. }: &mut Scratch,
         decide: &mut impl FnMut(&Request<'_>, &[u8], &mut Output) -> Opened<R>,
     ) -> Poll<Result<Option<R>, AcceptError>> {
         loop {

@@ -14,6 +14,15 @@ pub(crate) trait Receive {
     /// What it stops with.
     type Break;
 
+    /// Whether it keeps one message: a large one is then read into memory of its own.
+    const KEEPS: bool = false;
+
+    /// Keeps a message that was; only if it [does](Self::KEEPS).
+    fn keep(&mut self, message: crate::Message) -> ControlFlow<Self::Break> {
+        let _ = message;
+        ControlFlow::Continue(())
+    }
+
     fn message(
         &mut self,
         message: Message<'_>,

@@ -9,6 +9,10 @@ use wsforge_core::Output;
 pub(crate) struct Scratch {
     pub(crate) buf: Vec<u8>,
     pub(crate) output: Output,
+    /// Memory for a large message to keep, if one is expected: it is read into that, and not copied.
+    pub(crate) own: Vec<u8>,
+    /// How long that is expected to be with its header, as the last one was; or 0.
+    pub(crate) expected: usize,
 }
 
 impl Scratch {
@@ -32,7 +36,7 @@ impl Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { buf: vec![0; Self::LEN], output: Output::new() }
+        Self { buf: vec![0; Self::LEN], output: Output::new(), own: Vec::new(), expected: 0 }
     }
 }
 

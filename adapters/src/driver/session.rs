@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BufMut;
 use wsforge_core::frame::Opcode;
 use wsforge_core::{
     Chunk, ClientConnection, CloseCode, Connection, Event, Input, Output, Role, ServerConnection,
@@ -23,6 +24,9 @@ use super::timer::{TICK, Tick};
 use super::turn;
 use crate::Message;
 use crate::close::{CloseInfo, ConnectionError};
+
+/// From this length on a message that is kept is worth memory of its own to read it into.
+const LARGE: usize = 16 * 1024;
 
 /// Reads before it is somebody else's turn.
 const READS_PER_POLL: usize = 16;
@@ -179,7 +183,7 @@ impl Session {
         scratch: &mut Scratch,
         receiver: &mut R,
     ) -> Poll<Option<R::Break>> {
-        let Scratch { buf, output } = scratch;
+        let Scratch { buf, output, own, expected } = scratch;
         let mut now = outbox.endpoint.timer.now();
         self.come_back(now);
         for _ in 0..READS_PER_POLL {
@@ -269,10 +273,16 @@ impl Session {
                 Some(mut direct) => {
                     outbox.transport.poll_read_buf(cx, &mut direct).map_ok(Read::Direct)
                 }
+                None if R::KEEPS && *expected > 0 => {
+                    // One byte more: a read that leaves room tells that nothing follows.
+                    own.reserve_exact(*expected + 1);
+                    let mut room = (&mut *own).limit(*expected + 1);
+                    outbox.transport.poll_read_buf(cx, &mut room).map_ok(Read::Own)
+                }
                 None => outbox.transport.poll_read(cx, buf).map_ok(Read::Scratch),
             };
             match read {
-                Poll::Ready(Ok(Read::Direct(0) | Read::Scratch(0))) => {
+                Poll::Ready(Ok(Read::Direct(0) | Read::Own(0) | Read::Scratch(0))) => {
                     // If that is a failure, the outcome says so.
                     let _ = conn!(self, conn => conn.handle_eof());
                 }
@@ -288,18 +298,33 @@ impl Session {
                         }
                     }
                 }
+                Poll::Ready(Ok(Read::Own(n))) => {
+                    let read = mem::take(own);
+                    // Much shorter ones are copied rather than to keep more memory than they need.
+                    let whole = if n < *expected / 2 {
+                        Err(read)
+                    } else {
+                        conn!(self, conn => conn.next_whole(read, now))
+                    };
+                    let flow = match whole {
+                        Ok(message) => receiver.keep(message),
+                        Err(mut read) => {
+                            *expected = 0;
+                            self.receive(outbox, output, &mut read, aim, now, receiver)
+                        }
+                    };
+                    if let ControlFlow::Break(found) = flow {
+                        return Poll::Ready(Some(found));
+                    }
+                }
                 Poll::Ready(Ok(Read::Scratch(n))) => {
                     // A transport that claims more than there is room for is broken.
                     let Some(bytes) = buf.get_mut(..n) else {
                         return self.break_off(outbox, ErrorKind::InvalidData.into());
                     };
-                    let (flow, left) = self.decode(outbox, output, bytes, aim, now, receiver);
-                    if left > 0 {
-                        let at = n - left;
-                        let slack = self.slack();
-                        slack.parked.clear();
-                        slack.parked.extend_from_slice(&buf[at..n]);
-                        slack.at = 0;
+                    let flow = self.receive(outbox, output, bytes, aim, now, receiver);
+                    if R::KEEPS && n >= LARGE && flow.is_break() && !self.has_waiting() {
+                        *expected = n;
                     }
                     if let ControlFlow::Break(found) = flow {
                         return Poll::Ready(Some(found));
@@ -324,6 +349,26 @@ impl Session {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Decodes what was read, and parks what is left of it.
+    fn receive<R: Receive>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        output: &mut Output,
+        bytes: &mut [u8],
+        aim: Aim,
+        now: Timestamp,
+        receiver: &mut R,
+    ) -> ControlFlow<R::Break> {
+        let (flow, left) = self.decode(outbox, output, bytes, aim, now, receiver);
+        if left > 0 {
+            let slack = self.slack();
+            slack.parked.clear();
+            slack.parked.extend_from_slice(&bytes[bytes.len() - left..]);
+            slack.at = 0;
+        }
+        flow
     }
 
     /// Hands on what was kept, then what was parked.
@@ -521,6 +566,7 @@ impl Session {
 
 enum Read {
     Direct(usize),
+    Own(usize),
     Scratch(usize),
 }
 

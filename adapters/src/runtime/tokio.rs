@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 #[cfg(unix)]
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::buf::Limit;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
@@ -199,10 +199,26 @@ pub(crate) fn current() -> Option<Arc<dyn Host>> {
 }
 
 /// A socket of the operating system, on either kind of address.
+trait Socket {
+    /// Reads with `read`, once, which has room for `room` bytes.
+    fn poll_with(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        read: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>>;
+}
+
 macro_rules! socket {
     ($socket:ty, $prepare:expr, $peer_addr:expr) => {
-        impl Transport for $socket {
-            fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        impl Socket for $socket {
+            #[inline]
+            fn poll_with(
+                &self,
+                cx: &mut Context<'_>,
+                room: usize,
+                mut read: impl FnMut() -> io::Result<usize>,
+            ) -> Poll<io::Result<usize>> {
                 // A peer that always has more to say is not to keep others waiting.
                 let coop = ready!(tokio::task::coop::poll_proceed(cx));
                 loop {
@@ -210,8 +226,8 @@ macro_rules! socket {
                     // A read that does not fill the buffer has emptied the socket. Saying so here, where
                     // tokio knows which readiness was meant, saves the read that would find out.
                     let read = self.try_io(Interest::READABLE, || {
-                        let n = (&*SockRef::from(self)).read(buf)?;
-                        if cfg!(unix) && n > 0 && n < buf.len() {
+                        let n = read()?;
+                        if cfg!(unix) && n > 0 && n < room {
                             short = n;
                             return Err(ErrorKind::WouldBlock.into());
                         }
@@ -232,24 +248,19 @@ macro_rules! socket {
                     }
                 }
             }
+        }
+
+        impl Transport for $socket {
+            fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+                self.poll_with(cx, buf.len(), || (&*SockRef::from(self)).read(buf))
+            }
 
             fn poll_read_buf(
                 &self,
                 cx: &mut Context<'_>,
                 buf: &mut Limit<&mut Vec<u8>>,
             ) -> Poll<io::Result<usize>> {
-                let coop = ready!(tokio::task::coop::poll_proceed(cx));
-                loop {
-                    match self.try_read_buf(buf) {
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            ready!(self.poll_read_ready(cx))?;
-                        }
-                        read => {
-                            coop.made_progress();
-                            return Poll::Ready(read);
-                        }
-                    }
-                }
+                self.poll_with(cx, buf.limit(), || self.try_read_buf(buf))
             }
 
             fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -365,6 +376,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Io<T> {
         let mut buf = ReadBuf::new(buf);
         ready!(self.with(|inner| inner.poll_read(cx, &mut buf)))?;
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut Limit<&mut Vec<u8>>,
+    ) -> Poll<io::Result<usize>> {
+        // It knows nothing between two polls, so there may be a new one for each.
+        self.with(|inner| pin!(inner.get_mut().read_buf(buf)).poll(cx))
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::receive::message_kind;
 use super::{Connection, ShortFrame};
+use crate::frame::Header;
 use crate::{Input, Kind, Output, OwnedEvent, OwnedMessage, Role, Timestamp, mask};
 
 impl<R: Role> Connection<R> {
@@ -46,6 +48,36 @@ impl<R: Role> Connection<R> {
             _ => input.advance(used),
         }
         event
+    }
+
+    /// The message that was read as `read`, where it lies, if that is one frame with nothing unusual about
+    /// it. Else it comes back as it was, for [`next_event`](Self::next_event).
+    ///
+    /// For a driver that expects a large message, and so reads into memory of the message's own.
+    ///
+    /// # Errors
+    ///
+    /// `read`, if it is anything else.
+    pub fn next_whole(
+        &mut self,
+        mut read: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<OwnedMessage, Vec<u8>> {
+        let Ok(Some((header, at))) = Header::parse(&read) else { return Err(read) };
+        let kind = message_kind(&header, at, !R::CLIENT, &self.config)
+            .filter(|_| self.plain && header.len == (read.len() - at) as u64);
+        let Some(kind) = kind else { return Err(read) };
+        let mask = header.mask;
+        let ascii = mask.is_some_and(|key| mask::apply_ascii(&mut read[at..], key));
+        if kind == Kind::Text && !ascii && simdutf8::basic::from_utf8(&read[at..]).is_err() {
+            // The long road finds what is wrong, and says so.
+            mask.into_iter().for_each(|key| mask::apply(&mut read[at..], key));
+            return Err(read);
+        }
+        self.timers.heard(now);
+        let mut bytes = Bytes::from(read);
+        bytes.advance(at);
+        Ok(OwnedMessage::known(kind, bytes))
     }
 
     /// A copy of the next message, if it stands at the front as a short frame with nothing unusual about

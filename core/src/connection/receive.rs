@@ -202,11 +202,7 @@ impl Receiver {
         }
         match Header::parse(buf) {
             Ok(Some((header, len))) => {
-                let Header { fin, rsv1, opcode, mask, .. } = header;
-                matches!(opcode, Opcode::Binary | Opcode::Text)
-                    && (fin, rsv1, mask.is_some()) == (true, false, masked)
-                    && (config.accept_long_lengths || len == header.encoded_len())
-                    && header.len <= config.max_frame_len.min(config.max_message_len)
+                message_kind(&header, len, masked, config).is_some()
                     && (buf.len() as u64 + 1..=room as u64).contains(&(header.len + len as u64))
             }
             Ok(None) => buf.len() < room,
@@ -375,6 +371,24 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+/// What kind of message a frame is that is all of it, if there is nothing wrong with its header of `len` bytes.
+pub(super) fn message_kind(
+    header: &Header,
+    len: usize,
+    masked: bool,
+    config: &Config,
+) -> Option<Kind> {
+    let kind = match header.opcode {
+        Opcode::Binary => Kind::Binary,
+        Opcode::Text => Kind::Text,
+        _ => return None,
+    };
+    let sound = (header.fin, header.rsv1, header.mask.is_some()) == (true, false, masked)
+        && (config.accept_long_lengths || len == header.encoded_len())
+        && header.len <= config.max_frame_len.min(config.max_message_len);
+    sound.then_some(kind)
 }
 
 /// The header at the front of `buf`, or begun in `kept` and ended in `buf`: its length, and how much

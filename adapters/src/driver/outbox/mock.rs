@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
+use bytes::BufMut;
+use bytes::buf::Limit;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
 
 use super::Outbox;
@@ -28,6 +30,8 @@ struct Inner {
     room: usize,
     /// How many it takes at a time.
     most: usize,
+    /// How many reads were into memory of a message's own.
+    apart: usize,
     /// How often it was written to, whether or not it took something.
     writes: usize,
     /// Whether only the owner may write.
@@ -47,6 +51,7 @@ impl Pipe {
         Self(Arc::new(Mutex::new(Inner {
             arrived: Vec::new(),
             written: Vec::new(),
+            apart: 0,
             room: usize::MAX,
             most: usize::MAX,
             writes: 0,
@@ -101,6 +106,10 @@ impl Pipe {
         self.lock().written.clone()
     }
 
+    pub(crate) fn read_apart(&self) -> usize {
+        self.lock().apart
+    }
+
     pub(crate) fn writes(&self) -> usize {
         self.lock().writes
     }
@@ -139,6 +148,18 @@ impl Transport for Pipe {
             *to = byte;
         }
         if len > 0 { Poll::Ready(Ok(len)) } else { Poll::Pending }
+    }
+
+    fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut Limit<&mut Vec<u8>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = vec![0; buf.remaining_mut()];
+        let read = ready!(self.poll_read(cx, &mut bytes))?;
+        buf.put_slice(&bytes[..read]);
+        self.lock().apart += 1;
+        Poll::Ready(Ok(read))
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
