@@ -20,6 +20,8 @@ use crate::driver::opening::Opening;
 
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(all(feature = "router", feature = "tokio"))]
+use self::tokio as by_tokio;
 
 #[cfg(any(feature = "router", feature = "tokio"))]
 pub(crate) mod tcp;
@@ -229,7 +231,7 @@ pub(crate) trait Host: Runtime {
 #[cfg(feature = "router")]
 pub(crate) fn current() -> io::Result<Arc<dyn Host>> {
     #[cfg(feature = "tokio")]
-    if let Some(host) = tokio::current() {
+    if let Some(host) = by_tokio::current() {
         return Ok(host);
     }
     Err(io::Error::other("this has to run within an asynchronous runtime, such as tokio's"))
