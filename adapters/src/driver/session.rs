@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
-use wsforge_core::frame::Opcode;
 use wsforge_core::{
-    Chunk, ClientConnection, CloseCode, Connection, Event, Input, Output, Role, ServerConnection,
-    Shutdown, State, Timestamp,
+    ClientConnection, CloseCode, Event, Input, Output, ServerConnection, Shutdown, State, Timestamp,
 };
 
 use super::entropy::Keys;
@@ -19,11 +17,14 @@ use super::outbox::{Outbox, Phase};
 use super::receive::{Aim, Receive};
 use super::replies::Replies;
 use super::scratch::Scratch;
-use super::slack::{Kept, Slack};
+use super::slack::Slack;
 use super::timer::{TICK, Tick};
 use super::turn;
 use crate::Message;
 use crate::close::{CloseInfo, ConnectionError};
+
+mod decode;
+use decode::{is_full, owes_little};
 
 /// From this length on a message that is kept is worth memory of its own to read it into.
 const LARGE: usize = 16 * 1024;
@@ -85,14 +86,11 @@ impl Session {
         outbox.set_gathering(false);
         let polled =
             turn::scope(|| Scratch::with(|scratch| self.work(outbox, cx, aim, scratch, receiver)));
-        match polled {
-            Poll::Pending => {}
-            Poll::Ready(_) => {
-                self.away = Tick::floor(outbox.endpoint.timer.now());
-                // Of two tasks, the other may wait.
-                if self.tasks().is_none() {
-                    outbox.leave();
-                }
+        if polled.is_ready() {
+            self.away = Tick::floor(outbox.endpoint.timer.now());
+            // Of two tasks, the other may wait.
+            if self.tasks().is_none() {
+                outbox.leave();
             }
         }
         Slack::recycle_if_idle(&mut self.slack);
@@ -351,82 +349,6 @@ impl Session {
         Poll::Pending
     }
 
-    /// Decodes what was read, and parks what is left of it.
-    fn receive<R: Receive>(
-        &mut self,
-        outbox: &Arc<Outbox>,
-        output: &mut Output,
-        bytes: &mut [u8],
-        aim: Aim,
-        now: Timestamp,
-        receiver: &mut R,
-    ) -> ControlFlow<R::Break> {
-        let (flow, left) = self.decode(outbox, output, bytes, aim, now, receiver);
-        if left > 0 {
-            let slack = self.slack();
-            slack.parked.clear();
-            slack.parked.extend_from_slice(&bytes[bytes.len() - left..]);
-            slack.at = 0;
-        }
-        flow
-    }
-
-    /// Hands on what was kept, then what was parked.
-    fn hand_on_waiting<R: Receive>(
-        &mut self,
-        outbox: &Arc<Outbox>,
-        output: &mut Output,
-        aim: Aim,
-        now: Timestamp,
-        receiver: &mut R,
-    ) -> ControlFlow<R::Break> {
-        let slack = self.slack();
-        if !aim.keeps()
-            && let Some(mut kept) = slack.inbox.pop_front()
-        {
-            slack.inbox_bytes -= kept.size();
-            let mut replies = self.replies(outbox, output, false);
-            let flow = match kept {
-                Kept::Message(message) => {
-                    aim.hand_on(message, &mut self.slack, &mut replies, receiver)
-                }
-                Kept::Chunk { kind, first, last, ref mut payload } => {
-                    let chunk = Chunk { kind, first, last, payload };
-                    aim.hand_on_chunk(chunk, &mut self.slack, &mut replies, receiver)
-                }
-            };
-            replies.end(false);
-            return flow;
-        }
-        let mut parked = mem::take(&mut slack.parked);
-        let at = slack.at;
-        let (flow, left) = self.decode(outbox, output, &mut parked[at..], aim, now, receiver);
-        let slack = self.slack();
-        slack.parked = parked;
-        slack.unpark(left);
-        flow
-    }
-
-    /// Decodes what was read, until `receiver` has had enough or too much waits to be written; says how many
-    /// bytes are left.
-    fn decode<R: Receive>(
-        &mut self,
-        outbox: &Arc<Outbox>,
-        output: &mut Output,
-        bytes: &mut [u8],
-        aim: Aim,
-        now: Timestamp,
-        receiver: &mut R,
-    ) -> (ControlFlow<R::Break>, usize) {
-        let mut input = Input::new(bytes, now);
-        let slack = &mut self.slack;
-        let flow = match &mut self.conn {
-            Conn::Client(conn) => decode(conn, slack, outbox, output, &mut input, aim, receiver),
-            Conn::Server(conn) => decode(conn, slack, outbox, output, &mut input, aim, receiver),
-        };
-        (flow, input.len())
-    }
-
     /// What the protocol's clock wants; whether something has changed.
     fn handle_timeout(
         &mut self,
@@ -568,65 +490,4 @@ enum Read {
     Direct(usize),
     Own(usize),
     Scratch(usize),
-}
-
-#[inline]
-fn decode<Side: Role, R: Receive>(
-    conn: &mut Connection<Side>,
-    slack: &mut Option<Box<Slack>>,
-    outbox: &Arc<Outbox>,
-    output: &mut Output,
-    input: &mut Input<'_>,
-    aim: Aim,
-    receiver: &mut R,
-) -> ControlFlow<R::Break> {
-    let high_water = outbox.endpoint.config.high_water;
-    let mut flow = ControlFlow::Continue(());
-    let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
-    while replies.output.len() <= high_water && (owes_little(outbox) || !replies.is_slow()) {
-        let Some(event) = conn.next_event(input, replies.output) else { break };
-        replies.last = input.is_empty();
-        match event {
-            Event::Message(message) => flow = aim.hand_on(message, slack, &mut replies, receiver),
-            Event::Chunk(chunk) => flow = aim.hand_on_chunk(chunk, slack, &mut replies, receiver),
-            Event::Close(close) => {
-                if let Some(close) = close {
-                    slack.get_or_insert_with(Slack::spare).reason = close.reason.into_string();
-                }
-                part(slack, aim, replies.output);
-            }
-            Event::Fail(_) => part(slack, aim, replies.output),
-            Event::Ping(payload) if !aim.keeps() => {
-                flow = receiver.control(Opcode::Ping, &payload, &mut replies);
-            }
-            Event::Pong(payload) if !aim.keeps() => {
-                flow = receiver.control(Opcode::Pong, &payload, &mut replies);
-            }
-            _ => {}
-        }
-        if flow.is_break() || aim.keeps() && is_full(slack, outbox) {
-            break;
-        }
-    }
-    replies.end(conn.state() != State::Open);
-    flow
-}
-
-/// Keeps the answer to a peer that has closed until what is being sent, or kept, has had its turn.
-fn part(slack: &mut Option<Box<Slack>>, aim: Aim, output: &mut Output) {
-    let kept = slack.as_ref().is_some_and(|slack| !slack.inbox.is_empty());
-    if !output.is_empty() && (matches!(aim, Aim::Room(..)) || aim.keeps() && kept) {
-        slack.get_or_insert_with(Slack::spare).parting = Some(output.take_unsent());
-    }
-}
-
-/// Whether no more may be kept for a receiver that is sending.
-fn is_full(slack: &Option<Box<Slack>>, outbox: &Outbox) -> bool {
-    let kept = slack.as_ref().map_or(0, |slack| slack.inbox_bytes);
-    kept >= outbox.endpoint.options.inbox_bytes
-}
-
-/// Whether little enough waits because of what the peer has sent that there may be more.
-fn owes_little(outbox: &Outbox) -> bool {
-    !outbox.wants_attention() || outbox.owed() <= outbox.endpoint.config.high_water
 }
