@@ -98,8 +98,26 @@ impl Output {
         self.tail += bytes.len();
     }
 
+    /// Forgets all that is unsent.
+    #[inline]
+    pub fn clear(&mut self) {
+        if !self.is_empty() {
+            self.advance(self.len());
+        }
+    }
+
     /// Forgets the first `written` bytes, at most all of them: the socket has taken them.
-    pub fn advance(&mut self, mut written: usize) {
+    #[inline]
+    pub fn advance(&mut self, written: usize) {
+        if written < self.tail || !self.shared.is_empty() {
+            return self.advance_partly(written);
+        }
+        self.tail = 0;
+        self.at = self.copied.len();
+        self.compact();
+    }
+
+    fn advance_partly(&mut self, mut written: usize) {
         while let Some((before, chunk)) = self.shared.front_mut() {
             let copied = written.min(*before);
             *before -= copied;
@@ -207,6 +225,7 @@ impl Output {
 
     /// Reuses the room of written bytes. The unsent ones are moved over them only when they are fewer,
     /// so that over time no more bytes are moved than are written.
+    #[inline]
     fn compact(&mut self) {
         let live = self.copied.len().saturating_sub(self.at);
         if live == 0 {

@@ -49,6 +49,23 @@ impl<'a> Replies<'a> {
     #[inline]
     pub fn send<'m>(&mut self, kind: Kind, body: impl Into<Body<'m>>) -> Result<(), SendError> {
         let body = body.into();
+        if let Body::Copy(bytes) = body
+            && bytes.len() < IN_PLACE
+            && self.corked
+            && !turn::has_plans()
+            && !self.outbox.wants_attention()
+            && !self.outbox.is_client()
+        {
+            // One more of those that leave together.
+            self.output.put_frame(&server_header(kind, bytes.len()), body);
+            return Ok(());
+        }
+        self.send_first(kind, body)
+    }
+
+    /// Sends a message, and finds the way for those after it.
+    #[inline(never)]
+    fn send_first(&mut self, kind: Kind, body: Body<'_>) -> Result<(), SendError> {
         if !self.open {
             return Err(SendError::Closed);
         }
@@ -66,13 +83,8 @@ impl<'a> Replies<'a> {
         }
         if self.corked && !self.outbox.wants_attention() {
             let mut header = server_header(kind, body.len());
-            if self.outbox.is_client() {
-                header.mask = Some(Keys.next_key());
-                self.output.put_frame(&header, body);
-            } else {
-                // Twice, so that the compiler knows that there is no key here.
-                self.output.put_frame(&header, body);
-            }
+            header.mask = self.outbox.is_client().then(|| Keys.next_key());
+            self.output.put_frame(&header, body);
             return Ok(());
         }
         self.send_slowly(kind, body)

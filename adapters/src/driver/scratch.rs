@@ -18,7 +18,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A 64 KiB message and its header are read in one piece. Where memory is zeroed lazily, pages
     /// that are never read into are never there.
-    const LEN: usize = 512 * 1024;
+    pub(crate) const LEN: usize = 512 * 1024;
 
     /// Runs `turn` with this thread's buffers: taken and put back, not borrowed, so that a turn inside
     /// a turn finds others.

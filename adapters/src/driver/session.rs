@@ -41,6 +41,8 @@ pub(crate) struct Session {
     away: Tick,
     /// When the timer looks at it.
     armed: Tick,
+    /// The last read has left room, so there was no more.
+    drained: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Session {
             slack.parked.extend_from_slice(early);
             slack
         });
-        Self { conn, slack, away: Tick::NEVER, armed: Tick::NEVER }
+        Self { conn, slack, away: Tick::NEVER, armed: Tick::NEVER, drained: false }
     }
 
     /// Reads, and hands on what comes, until `receiver` has had enough. `None` is the end of the connection.
@@ -110,7 +112,7 @@ impl Session {
         let left = input.len();
         slack.unpark(left);
         if left == 0 {
-            self.rest(outbox);
+            self.slacken(outbox);
         }
         Some(message)
     }
@@ -127,13 +129,13 @@ impl Session {
         let now = outbox.endpoint.timer.now();
         let flow = self.hand_on_waiting(outbox, &mut Output::new(), Aim::Whole, now, receiver);
         if !self.has_waiting() {
-            self.rest(outbox);
+            self.slacken(outbox);
         }
         flow.break_value()
     }
 
     /// Nothing waits any more.
-    fn rest(&mut self, outbox: &Outbox) {
+    fn slacken(&mut self, outbox: &Outbox) {
         Slack::recycle_if_idle(&mut self.slack);
         outbox.set_gathering(false);
     }
@@ -186,86 +188,18 @@ impl Session {
         self.come_back(now);
         for _ in 0..READS_PER_POLL {
             let mut blocked = false;
-            if !aim.keeps()
-                && let Some(slack) = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())
-                && let Some(mut parting) = slack.parting.take()
-            {
-                outbox.send_own(&mut parting, true);
+            if !self.may_just_read(outbox, aim) {
+                match self.before_reading(outbox, cx, aim, output, now, receiver) {
+                    Before::Done(polled) => return polled,
+                    Before::Again => continue,
+                    Before::Read { blocked: is_blocked } => blocked = is_blocked,
+                }
             }
-            if self.has_waiting_for(aim)
-                && !(aim.keeps() && is_full(&self.slack, outbox))
-                && owes_little(outbox)
-            {
-                if let ControlFlow::Break(found) =
-                    self.hand_on_waiting(outbox, output, aim, now, receiver)
-                {
-                    return Poll::Ready(Some(found));
+            if self.drained && outbox.transport.poll_readable(cx).is_pending() {
+                match self.rest(outbox, cx, output, blocked, now) {
+                    true => return Poll::Pending,
+                    false => continue,
                 }
-                continue;
-            }
-            if self.info().is_some() {
-                return Poll::Ready(None);
-            }
-            if outbox.wants_attention() {
-                if !aim.streams() {
-                    outbox.abandon_stream();
-                }
-                let flushed = outbox.poll_flush(cx);
-                self.learn(outbox, now);
-                match flushed {
-                    Poll::Ready(Err(phase)) => return self.finish(outbox, Some(phase)),
-                    Poll::Ready(Ok(())) => {
-                        if aim.keeps() {
-                            return Poll::Ready(None);
-                        }
-                    }
-                    Poll::Pending => blocked = true,
-                }
-                // By the rule by which the message is taken: else they would take turns for ever.
-                if let Aim::Room(piece, len) = aim
-                    && outbox.has_room(piece, len)
-                {
-                    return Poll::Ready(None);
-                }
-            } else if aim.keeps() {
-                return Poll::Ready(None);
-            }
-            match conn!(self, conn => conn.wants_shutdown()) {
-                None => {}
-                // It has closed, and there is nothing more to read; but something to write.
-                Some(_) if self.is_parting() && !blocked => continue,
-                Some(_) if self.is_parting() => return Poll::Pending,
-                Some(Shutdown::Both) if blocked => return Poll::Pending,
-                Some(Shutdown::Both) => {
-                    // Without a Close there is no deadline for it either.
-                    let ends = outbox.phase() != Phase::Open && !self.is_half_closed();
-                    if ends && outbox.transport.poll_close(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    return self.finish(outbox, None);
-                }
-                Some(Shutdown::Write) if !blocked && !self.is_half_closed() => {
-                    match outbox.transport.poll_shutdown(cx) {
-                        Poll::Ready(_) => self.slack().half_closed = true,
-                        Poll::Pending => {}
-                    }
-                }
-                Some(_) => {}
-            }
-            // A peer that does not read is not read from: what it makes us owe is bounded. But one that
-            // is sent much of our own accord may be sending as well, and wait for us to read.
-            if blocked && (!owes_little(outbox) || aim.keeps() && is_full(&self.slack, outbox)) {
-                // While we do not read, its pongs cannot arrive.
-                conn!(self, conn => conn.pause(now));
-                self.away = Tick::floor(now);
-                if self.handle_timeout(outbox, output, now) {
-                    continue;
-                }
-                return Poll::Pending;
-            }
-            if self.has_waiting_for(aim) {
-                // Writing has made room, and what was read before goes first.
-                continue;
             }
             let read = match conn!(self, conn => conn.direct_buf()) {
                 Some(mut direct) => {
@@ -297,6 +231,7 @@ impl Session {
                     }
                 }
                 Poll::Ready(Ok(Read::Own(n))) => {
+                    self.drained = n <= *expected;
                     let read = mem::take(own);
                     // Much shorter ones are copied rather than to keep more memory than they need.
                     let whole = if n < *expected / 2 {
@@ -320,6 +255,7 @@ impl Session {
                     let Some(bytes) = buf.get_mut(..n) else {
                         return self.break_off(outbox, ErrorKind::InvalidData.into());
                     };
+                    self.drained = n < Scratch::LEN;
                     let flow = self.receive(outbox, output, bytes, aim, now, receiver);
                     if R::KEEPS && n >= LARGE && flow.is_break() && !self.has_waiting() {
                         *expected = n;
@@ -331,15 +267,7 @@ impl Session {
                 Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return self.break_off(outbox, error),
                 Poll::Pending => {
-                    // What has arrived has been looked at: now its silence counts.
-                    if self.handle_timeout(outbox, output, now) {
-                        continue;
-                    }
-                    let quiet = outbox.sleep(cx);
-                    if outbox.has_rung() {
-                        continue;
-                    }
-                    if blocked || quiet || self.has_rested(outbox, cx, now) {
+                    if self.rest(outbox, cx, output, blocked, now) {
                         return Poll::Pending;
                     }
                 }
@@ -347,6 +275,111 @@ impl Session {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether nothing has to be done before it reads: so it is nearly always.
+    #[inline]
+    fn may_just_read(&mut self, outbox: &Outbox, aim: Aim) -> bool {
+        self.slack.is_none()
+            && !aim.keeps()
+            && !outbox.wants_attention()
+            && conn!(self, conn => conn.wants_shutdown()).is_none()
+    }
+
+    /// Hands on what waits, and writes what does, before it reads.
+    #[inline(never)]
+    fn before_reading<R: Receive>(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        cx: &mut Context<'_>,
+        aim: Aim,
+        output: &mut Output,
+        now: Timestamp,
+        receiver: &mut R,
+    ) -> Before<R::Break> {
+        let mut blocked = false;
+        if !aim.keeps()
+            && let Some(slack) = self.slack.as_mut().filter(|slack| slack.inbox.is_empty())
+            && let Some(mut parting) = slack.parting.take()
+        {
+            outbox.send_own(&mut parting, true);
+        }
+        if self.has_waiting_for(aim)
+            && !(aim.keeps() && is_full(&self.slack, outbox))
+            && owes_little(outbox)
+        {
+            if let ControlFlow::Break(found) =
+                self.hand_on_waiting(outbox, output, aim, now, receiver)
+            {
+                return Before::Done(Poll::Ready(Some(found)));
+            }
+            return Before::Again;
+        }
+        if self.info().is_some() {
+            return Before::Done(Poll::Ready(None));
+        }
+        if outbox.wants_attention() {
+            if !aim.streams() {
+                outbox.abandon_stream();
+            }
+            let flushed = outbox.poll_flush(cx);
+            self.learn(outbox, now);
+            match flushed {
+                Poll::Ready(Err(phase)) => return Before::Done(self.finish(outbox, Some(phase))),
+                Poll::Ready(Ok(())) => {
+                    if aim.keeps() {
+                        return Before::Done(Poll::Ready(None));
+                    }
+                }
+                Poll::Pending => blocked = true,
+            }
+            // By the rule by which the message is taken: else they would take turns for ever.
+            if let Aim::Room(piece, len) = aim
+                && outbox.has_room(piece, len)
+            {
+                return Before::Done(Poll::Ready(None));
+            }
+        } else if aim.keeps() {
+            return Before::Done(Poll::Ready(None));
+        }
+        match conn!(self, conn => conn.wants_shutdown()) {
+            None => {}
+            // It has closed, and there is nothing more to read; but something to write.
+            Some(_) if self.is_parting() && !blocked => return Before::Again,
+            Some(_) if self.is_parting() => return Before::Done(Poll::Pending),
+            Some(Shutdown::Both) if blocked => return Before::Done(Poll::Pending),
+            Some(Shutdown::Both) => {
+                // Without a Close there is no deadline for it either.
+                let ends = outbox.phase() != Phase::Open && !self.is_half_closed();
+                if ends && outbox.transport.poll_close(cx).is_pending() {
+                    return Before::Done(Poll::Pending);
+                }
+                return Before::Done(self.finish(outbox, None));
+            }
+            Some(Shutdown::Write) if !blocked && !self.is_half_closed() => {
+                match outbox.transport.poll_shutdown(cx) {
+                    Poll::Ready(_) => self.slack().half_closed = true,
+                    Poll::Pending => {}
+                }
+            }
+            Some(_) => {}
+        }
+        // A peer that does not read is not read from: what it makes us owe is bounded. But one that
+        // is sent much of our own accord may be sending as well, and wait for us to read.
+        if blocked && (!owes_little(outbox) || aim.keeps() && is_full(&self.slack, outbox)) {
+            // While we do not read, its pongs cannot arrive.
+            conn!(self, conn => conn.pause(now));
+            self.away = Tick::floor(now);
+            if self.handle_timeout(outbox, output, now) {
+                return Before::Again;
+            }
+            return Before::Done(Poll::Pending);
+        }
+        if self.has_waiting_for(aim) {
+            // Writing has made room, and what was read before goes first.
+            return Before::Again;
+        }
+        Before::Read { blocked }
     }
 
     /// What the protocol's clock wants; whether something has changed.
@@ -379,6 +412,25 @@ impl Session {
             }
         }
         failed || shutdown != conn!(self, conn => conn.wants_shutdown())
+    }
+
+    /// Waits for the peer; `false` if there is something to do first.
+    fn rest(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        blocked: bool,
+        now: Timestamp,
+    ) -> bool {
+        // Whatever wakes it, there may be more by then.
+        self.drained = false;
+        // What has arrived has been looked at: now its silence counts.
+        if self.handle_timeout(outbox, output, now) {
+            return false;
+        }
+        let quiet = outbox.sleep(cx);
+        !outbox.has_rung() && (blocked || quiet || self.has_rested(outbox, cx, now))
     }
 
     /// Writes what was pushed while the session was about to sleep; whether it may sleep now.
@@ -484,6 +536,13 @@ impl Session {
     fn slack(&mut self) -> &mut Slack {
         self.slack.get_or_insert_with(Slack::spare)
     }
+}
+
+/// What a session does when it has [seen to the rest](Session::before_reading).
+enum Before<B> {
+    Again,
+    Done(Poll<Option<B>>),
+    Read { blocked: bool },
 }
 
 enum Read {

@@ -90,10 +90,15 @@ pub(crate) fn is_corked() -> bool {
 }
 
 /// Sends what has been [gathered](gather).
+#[inline]
 pub(crate) fn uncork() {
-    if !CORKED.replace(false) {
-        return;
+    if is_corked() {
+        uncork_something();
     }
+}
+
+fn uncork_something() {
+    CORKED.set(false);
     // Nothing is borrowed while others are woken.
     let (of, mut output) =
         CORK.with_borrow_mut(|cork| (cork.of.take(), mem::take(&mut cork.output)));

@@ -45,7 +45,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Reads what is there into `buf`, at most once; 0 at the end of the stream.
     ///
     /// A transport that knows that nothing more is there, as after a read that did not fill `buf`,
-    /// should remember it, so that the next call costs no system call.
+    /// should remember it, so that neither the next call nor [`poll_readable`](Self::poll_readable)
+    /// costs a system call.
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// As [`poll_read`](Self::poll_read), into memory that need not be zeroed first.
@@ -68,6 +69,14 @@ pub trait Transport: Send + Sync + 'static {
         vec.truncate(len + read);
         buf.set_limit(limit - read);
         polled
+    }
+
+    /// Waits until there may be something to read. It is asked after a read that did not fill its buffer.
+    ///
+    /// By itself it says that there may be: then it is read to find out.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes some of `slices` at once, or says [`ErrorKind::WouldBlock`]. It is called under a lock, so
@@ -124,6 +133,10 @@ impl Transport for Box<dyn Transport> {
         buf: &mut Limit<&mut Vec<u8>>,
     ) -> Poll<io::Result<usize>> {
         (**self).poll_read_buf(cx, buf)
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_readable(cx)
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -263,6 +263,10 @@ macro_rules! socket {
                 self.poll_with(cx, buf.limit(), || self.try_read_buf(buf))
             }
 
+            fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
             fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
                 match slices {
                     [slice] => <$socket>::try_write(self, slice),

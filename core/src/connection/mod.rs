@@ -132,7 +132,7 @@ impl<R: Role> Connection<R> {
     /// Pings have been answered, and a Close too, by the time their events come. Between two events
     /// anything may be called; look at the output's length there and write it when it is above
     /// [`Config::high_water`].
-    #[inline]
+    #[inline(always)] // An event that is moved through memory in pieces is waited for at each move.
     #[must_use = "an event may be a message"]
     pub fn next_event<'buf>(
         &mut self,
@@ -332,7 +332,7 @@ impl<R: Role> Connection<R> {
     }
 
     /// Always gives an event: an option, so that it is made where it is to be.
-    #[inline]
+    #[inline(always)]
     fn whole_message<'buf>(
         &mut self,
         kind: Kind,

@@ -69,6 +69,16 @@ struct State {
     backlog: Option<Box<Backlog>>,
 }
 
+impl State {
+    /// Whether there is nothing but the plain road: nothing waits, and nothing but time will end it.
+    fn is_plain(&self) -> bool {
+        self.phase == Phase::Open
+            && self.backlog.is_none()
+            && !self.streaming
+            && self.deadline == Tick::NEVER
+    }
+}
+
 /// How far a connection is, as those see it who send.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Phase {
@@ -455,7 +465,16 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// As [`settle`](Self::settle), by the owner, who need not be woken.
-    fn settle_own(&self, mut state: MutexGuard<'_, State>) {
+    fn settle_own(&self, state: MutexGuard<'_, State>) {
+        if state.is_plain() {
+            // On nearly every way.
+            self.attention.store(false, Ordering::Release);
+        } else {
+            self.settle_rest(state);
+        }
+    }
+
+    fn settle_rest(&self, mut state: MutexGuard<'_, State>) {
         let (gone, open) = (state.phase.is_gone(), state.phase == Phase::Open);
         let (mut idle, mut senders, mut at) = (None, None, state.deadline);
         if let Some(backlog) = &mut state.backlog {

@@ -85,8 +85,30 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     fn send(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool, uncorks: bool) {
-        let mut dropped = (None, None, None);
         let mut state = lock(&self.state);
+        let clear = state.phase == Phase::Open && state.backlog.is_none();
+        if !clear || ends || state.corked && !uncorks {
+            return self.send_behind(state, output, head, body, ends, uncorks);
+        }
+        state.corked = false;
+        self.write(&mut state, output, head, body);
+        self.owe(&mut state, 0);
+        self.settle(state);
+        output.clear();
+    }
+
+    /// As [`send`](Self::send), where something stands before it, or nothing may follow.
+    #[inline(never)]
+    fn send_behind(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        output: &mut Output,
+        head: &[u8],
+        body: Body<'_>,
+        ends: bool,
+        uncorks: bool,
+    ) {
+        let mut dropped = (None, None, None);
         // Not a cork that another thread has set, whose turn goes on.
         let corked = uncorks && mem::take(&mut state.corked);
         let before = self.waiting(&state);
@@ -121,9 +143,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
             self.write_unless_corked(&mut state);
         }
         self.owe(&mut state, before);
-        if !output.is_empty() {
-            output.advance(output.len());
-        }
         if ends && matches!(state.phase, Phase::Opening | Phase::Open) {
             state.phase = Phase::Closing;
             state.streaming = false;
@@ -131,6 +150,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             state.deadline = self.cut_at();
         }
         self.settle(state);
+        output.clear();
         drop(dropped);
     }
 

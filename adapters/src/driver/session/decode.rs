@@ -148,6 +148,7 @@ pub(super) fn is_full(slack: &Option<Box<Slack>>, outbox: &Outbox) -> bool {
 }
 
 /// Whether little enough waits because of what the peer has sent that there may be more.
+#[inline]
 pub(super) fn owes_little(outbox: &Outbox) -> bool {
     !outbox.wants_attention() || outbox.owed() <= outbox.endpoint.config.high_water
 }
