@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
+use wsforge_core::frame::{Header, Opcode};
 use wsforge_core::hub::{Class, Run};
-use wsforge_core::{Body, CloseCode, KeySource, Kind, Output};
+use wsforge_core::{Body, CloseCode, KeySource, Kind};
 
 use super::backlog::{Backlog, Ticket};
 use super::endpoint::Endpoint;
@@ -222,10 +222,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let fin = piece != Piece::Fragment { last: false };
         let header = self.header(opcode, fin, body.len());
         let clear = !state.corked && state.backlog.is_none();
-        if clear && !held && !gathered && header.mask.is_none() && in_place(&body) {
-            let mut head = [0; MAX_HEADER_LEN];
-            let head_len = header.encode(&mut head);
-            self.write(&mut state, &mut Output::new(), &head[..head_len], body);
+        if clear && !held && !gathered && header.mask.is_none() {
+            self.write_frame(&mut state, &header, body);
         } else {
             self.queue(&mut state, &header, body, class, held, gathered);
         }
@@ -280,7 +278,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             return Err(Refusal::Closed);
         }
         if state.backlog.is_none() && !state.corked && !state.streaming {
-            self.write(&mut state, &mut Output::new(), &[], Body::Shared(bytes.clone()));
+            self.write_pieces(&mut state, &[], Body::Shared(bytes.clone()));
             self.settle(state);
             return Ok(());
         }
@@ -510,12 +508,6 @@ impl<T: Transport + ?Sized> Outbox<T> {
 #[inline]
 pub(crate) fn server_header(kind: Kind, len: usize) -> Header {
     Header { fin: true, rsv1: false, opcode: kind.into(), mask: None, len: len as u64 }
-}
-
-/// Whether a body is worth to be written from where it lies: one that is only lent would be copied, and
-/// one that is short is copied in less time than the system takes to look at two pieces.
-fn in_place(body: &Body<'_>) -> bool {
-    matches!(body, Body::Copy(bytes) if bytes.len() > Output::COPY_LIMIT)
 }
 
 impl<T: ?Sized> Drop for Outbox<T> {
