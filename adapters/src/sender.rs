@@ -61,7 +61,7 @@ impl Sender {
         if payload.len() > MAX_CONTROL_LEN {
             return Err(PingError::TooLong);
         }
-        match self.outbox.push(Piece::Control, Opcode::Ping, payload.into(), Room::Needed) {
+        match self.outbox.push(Piece::Control, Opcode::Ping, &payload.into(), Room::Needed) {
             // One for whom much waits is known to be slow.
             Ok(_) | Err(Refusal::Full) => Ok(()),
             Err(_) => Err(PingError::Closed),
@@ -150,7 +150,7 @@ pub(crate) fn push_body(
     }
     // What the owner has gathered goes first.
     turn::uncork();
-    let pushed = outbox.push(piece, opcode, body, room)?;
+    let pushed = outbox.push(piece, opcode, &body, room)?;
     if pushed == Pushed::Gathered {
         turn::gathered(outbox);
     }

@@ -69,7 +69,7 @@ impl<'a> MessageWriter<'a> {
         let fragment = Piece::Fragment { last };
         loop {
             let body = piece.clone().into();
-            match self.socket.outbox().push(fragment, self.opcode, body, Room::Needed) {
+            match self.socket.outbox().push(fragment, self.opcode, &body, Room::Needed) {
                 Ok(_) => {
                     self.opcode = Opcode::Continuation;
                     self.finished = last;

@@ -109,15 +109,23 @@ impl Output {
     /// Forgets the first `written` bytes, at most all of them: the socket has taken them.
     #[inline]
     pub fn advance(&mut self, written: usize) {
+        self.advance_with(written, drop);
+    }
+
+    /// As [`advance`](Self::advance), with each shared chunk handed to `spent` when all of it is written:
+    /// for a driver that must not drop it there and then, as what a user has shared may do anything when
+    /// it is dropped.
+    #[inline]
+    pub fn advance_with(&mut self, written: usize, spent: impl FnMut(Bytes)) {
         if written < self.tail || !self.shared.is_empty() {
-            return self.advance_partly(written);
+            return self.advance_partly(written, spent);
         }
         self.tail = 0;
         self.at = self.copied.len();
         self.compact();
     }
 
-    fn advance_partly(&mut self, mut written: usize) {
+    fn advance_partly(&mut self, mut written: usize, mut spent: impl FnMut(Bytes)) {
         while let Some((before, chunk)) = self.shared.front_mut() {
             let copied = written.min(*before);
             *before -= copied;
@@ -130,7 +138,9 @@ impl Output {
             if *before > 0 || !chunk.is_empty() {
                 return self.compact();
             }
-            self.shared.pop_front();
+            if let Some((_, chunk)) = self.shared.pop_front() {
+                spent(chunk);
+            }
         }
         let copied = written.min(self.tail);
         self.tail -= copied;
@@ -198,7 +208,22 @@ impl Output {
     #[cfg(feature = "std")]
     pub fn write_to(
         &mut self,
+        write: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        self.write_to_with(write, drop)
+    }
+
+    /// As [`write_to`](Self::write_to), with what is written handed to `spent` as by
+    /// [`advance_with`](Self::advance_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`write_to`](Self::write_to).
+    #[cfg(feature = "std")]
+    pub fn write_to_with(
+        &mut self,
         mut write: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+        mut spent: impl FnMut(Bytes),
     ) -> io::Result<bool> {
         while !self.is_empty() {
             let result = if self.shared.is_empty() {
@@ -214,7 +239,7 @@ impl Output {
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
+                Ok(written) => self.advance_with(written, &mut spent),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -243,6 +268,8 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -270,6 +297,28 @@ mod tests {
             1 => Just(Op::TakeUnsent),
         ];
         prop::collection::vec(op, 1..60)
+    }
+
+    #[test]
+    fn a_shared_chunk_is_spent_when_all_of_it_is_written() {
+        let chunk = Bytes::from(vec![7; Output::COPY_LIMIT + 1]);
+        let mut output = Output::new();
+        output.put(b"before");
+        output.put_shared(chunk.clone());
+        let mut spent = Vec::new();
+        output.advance_with(6 + Output::COPY_LIMIT, |chunk| spent.push(chunk));
+        assert_eq!((output.len(), spent.len()), (1, 0));
+        output.advance_with(1, |chunk| spent.push(chunk));
+        assert_eq!((output.len(), spent.len()), (0, 1));
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_output_that_is_cleared() {
+        let mut output = Output::new();
+        output.put(b"copied");
+        output.put_shared(vec![7; Output::COPY_LIMIT + 1].into());
+        output.clear();
+        assert!(output.is_empty() && output.slices().next().is_none());
     }
 
     proptest! {

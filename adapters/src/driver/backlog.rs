@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
@@ -27,6 +28,8 @@ pub(crate) struct Backlog {
     waiting: BTreeMap<Ticket, Waker>,
     /// The transport has taken everything, but keeps some of it.
     unflushed: bool,
+    /// What was shared and is written, to be dropped when nothing is locked.
+    spent: Vec<Bytes>,
 }
 
 /// What one who waits for room is known by: nobody else has it, then or later.
@@ -113,6 +116,20 @@ impl Backlog {
             self.front.put_shared(run.bytes);
         }
         &mut self.front
+    }
+
+    /// Writes with `write` what is to be written next, see [`Output::write_to`].
+    pub(crate) fn write_front(
+        &mut self,
+        write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        self.front();
+        self.front.write_to_with(write, |chunk| self.spent.push(chunk))
+    }
+
+    /// What was written and is still to be dropped.
+    pub(crate) fn take_spent(&mut self) -> Vec<Bytes> {
+        mem::take(&mut self.spent)
     }
 
     /// Starts with what the socket did not take.

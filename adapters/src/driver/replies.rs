@@ -99,7 +99,7 @@ impl<'a> Replies<'a> {
         let mut head = [0; MAX_HEADER_LEN];
         let head_len = header.encode(&mut head);
         self.corked = false;
-        self.outbox.uncork(self.output, &head[..head_len], body, false);
+        self.outbox.uncork(self.output, &head[..head_len], &body, false);
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl<'a> Replies<'a> {
     fn send_slowly(&mut self, kind: Kind, body: Body<'_>) -> Result<(), SendError> {
         self.leave(false);
         self.slow = true;
-        match self.outbox.push(Piece::Message, kind.into(), body, Room::Owed) {
+        match self.outbox.push(Piece::Message, kind.into(), &body, Room::Owed) {
             Ok(_) => Ok(()),
             Err(_) => {
                 self.open = false;
@@ -123,7 +123,7 @@ impl<'a> Replies<'a> {
     /// Sends what has been gathered here.
     fn leave(&mut self, ends: bool) {
         if std::mem::take(&mut self.corked) {
-            self.outbox.uncork(self.output, &[], (&[]).into(), ends);
+            self.outbox.uncork(self.output, &[], &Body::Copy(&[]), ends);
         } else if !self.output.is_empty() {
             self.outbox.send_own(self.output, ends);
         }

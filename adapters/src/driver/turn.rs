@@ -103,7 +103,7 @@ fn uncork_something() {
     let (of, mut output) =
         CORK.with_borrow_mut(|cork| (cork.of.take(), mem::take(&mut cork.output)));
     if let Some(outbox) = of {
-        outbox.uncork(&mut output, &[], (&[]).into(), false);
+        outbox.uncork(&mut output, &[], &Body::Copy(&[]), false);
     }
     CORK.with_borrow_mut(|cork| cork.output = output);
 }

@@ -92,7 +92,7 @@ mod tests {
 
     fn push(outbox: &Outbox, len: usize) {
         let body = vec![0; len];
-        outbox.push(Piece::Message, Opcode::Binary, (&*body).into(), Room::Any).unwrap();
+        outbox.push(Piece::Message, Opcode::Binary, &(&*body).into(), Room::Any).unwrap();
     }
 
     /// Says when to look again.

@@ -199,7 +199,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         &self,
         piece: Piece,
         opcode: Opcode,
-        body: Body<'_>,
+        body: &Body<'_>,
         room: Room<'_, '_>,
     ) -> Result<Pushed, Refusal> {
         let mut state = lock(&self.state);
@@ -278,7 +278,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             return Err(Refusal::Closed);
         }
         if state.backlog.is_none() && !state.corked && !state.streaming {
-            self.write_pieces(&mut state, &[], Body::Shared(bytes.clone()));
+            self.write_pieces(&mut state, &[], &Body::Shared(bytes.clone()));
             self.settle(state);
             return Ok(());
         }
@@ -427,7 +427,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         // A control frame may stand inside a fragmented message, which will never end then.
         state.streaming = false;
         let held = state.backlog.as_mut().map(|backlog| backlog.take_held());
-        self.queue(state, &header, body.as_slice().into(), Class::Control, false, false);
+        self.queue(state, &header, &Body::Copy(&body), Class::Control, false, false);
         if !state.phase.is_gone() {
             state.phase = phase;
             state.deadline = self.cut_at();
@@ -475,7 +475,9 @@ impl<T: Transport + ?Sized> Outbox<T> {
     fn settle_rest(&self, mut state: MutexGuard<'_, State>) {
         let (gone, open) = (state.phase.is_gone(), state.phase == Phase::Open);
         let (mut idle, mut senders, mut at) = (None, None, state.deadline);
+        let mut spent = Vec::new();
         if let Some(backlog) = &mut state.backlog {
+            spent = backlog.take_spent();
             if !open || backlog.len() <= self.endpoint.config.high_water / 2 {
                 senders = Some(backlog.take_waiting());
             }
@@ -498,6 +500,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             self.endpoint.timer.arm(self.key, at);
         }
         senders.into_iter().flatten().for_each(Waker::wake);
+        drop(spent);
         if let Some(idle) = idle {
             idle.recycle();
         }

@@ -25,7 +25,7 @@ fn opened() -> (Arc<Outbox<Pipe>>, Pipe) {
 }
 
 fn push(outbox: &Outbox<Pipe>, body: &[u8]) -> Result<(), Refusal> {
-    outbox.push(Piece::Message, Binary, body.into(), Room::Any).map(drop)
+    outbox.push(Piece::Message, Binary, &body.into(), Room::Any).map(drop)
 }
 
 /// What a session does before it sleeps; whether it does.
@@ -137,7 +137,7 @@ fn of_two_closes_one_is_sent() {
         let mut own = Output::new();
         own.put(&frame(Close, &[3, 232]));
         outbox.cork();
-        outbox.uncork(&mut own, &[], (&[]).into(), true);
+        outbox.uncork(&mut own, &[], &Body::Copy(&[]), true);
         other.join().unwrap();
         assert_eq!(outbox.poll_flush(&mut Count::default().context()), Poll::Ready(Ok(())));
         assert_eq!(frames(&pipe.written()).len(), 1);
@@ -175,7 +175,7 @@ fn a_push_beside_a_cork_is_written_and_leaves_no_frame_torn() {
             let mut own = Output::new();
             if outbox.cork() {
                 own.put(&frame(Binary, b"own"));
-                outbox.uncork(&mut own, &[], (&[]).into(), false);
+                outbox.uncork(&mut own, &[], &Body::Copy(&[]), false);
             } else {
                 push(&outbox, b"own").unwrap();
             }

@@ -74,27 +74,29 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// Writes what has been gathered since [`cork`](Self::cork), and a frame behind it.
-    pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool) {
+    pub(crate) fn uncork(&self, output: &mut Output, head: &[u8], body: &Body<'_>, ends: bool) {
         self.send(output, head, body, ends, true);
     }
 
     /// Writes what the session has, behind what somebody may have gathered. If the connection `ends`
     /// with it, nothing follows.
     pub(crate) fn send_own(&self, output: &mut Output, ends: bool) {
-        self.send(output, &[], (&[]).into(), ends, false);
+        self.send(output, &[], &Body::Copy(&[]), ends, false);
     }
 
-    fn send(&self, output: &mut Output, head: &[u8], body: Body<'_>, ends: bool, uncorks: bool) {
+    fn send(&self, output: &mut Output, head: &[u8], body: &Body<'_>, ends: bool, uncorks: bool) {
+        let mut spent = Vec::new();
         let mut state = lock(&self.state);
         let clear = state.phase == Phase::Open && state.backlog.is_none();
         if !clear || ends || state.corked && !uncorks {
             return self.send_behind(state, output, head, body, ends, uncorks);
         }
         state.corked = false;
-        self.write(&mut state, output, head, body);
+        self.write(&mut state, output, head, body, &mut spent);
         self.owe(&mut state, 0);
         self.settle(state);
         output.clear();
+        drop(spent);
     }
 
     /// As [`send`](Self::send), where something stands before it, or nothing may follow.
@@ -104,11 +106,11 @@ impl<T: Transport + ?Sized> Outbox<T> {
         mut state: MutexGuard<'_, State>,
         output: &mut Output,
         head: &[u8],
-        body: Body<'_>,
+        body: &Body<'_>,
         ends: bool,
         uncorks: bool,
     ) {
-        let mut dropped = (None, None, None);
+        let (mut dropped, mut spent) = ((None, None, None), Vec::new());
         // Not a cork that another thread has set, whose turn goes on.
         let corked = uncorks && mem::take(&mut state.corked);
         let before = self.waiting(&state);
@@ -117,14 +119,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
         if state.phase.is_gone() || late && !corked {
             dropped.0 = Some(mem::take(output));
         } else if state.backlog.is_none() && !state.corked {
-            self.write(&mut state, output, head, body);
+            self.write(&mut state, output, head, body, &mut spent);
         } else {
             let behind = state.corked;
             let backlog = state.backlog.get_or_insert_with(Backlog::spare);
             if corked || !behind && !backlog.has_queue() {
                 // What stands in the queue was pushed after the cork was set.
                 backlog.append(output);
-                backlog.put(head, body, 0);
+                backlog.put(head, body.clone(), 0);
                 if ends && corked {
                     dropped.1 = Some(backlog.clear());
                 }
@@ -132,7 +134,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
                 backlog.push_output(output, Class::Control);
                 backlog.push_run(
                     Run {
-                        bytes: [head, &body].concat().into(),
+                        bytes: [head, body].concat().into(),
                         frames: 1,
                         class: Class::Reply,
                         key: None,
@@ -151,7 +153,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         self.settle(state);
         output.clear();
-        drop(dropped);
+        drop((dropped, spent));
     }
 
     /// Writes what waits. Its task is woken when it can go on, and when there is something new for it.
@@ -320,7 +322,7 @@ mod tests {
     use crate::{CloseCode, Options};
 
     fn push(outbox: &Outbox, body: &[u8]) {
-        outbox.push(Piece::Message, Binary, body.into(), Room::Any).unwrap();
+        outbox.push(Piece::Message, Binary, &body.into(), Room::Any).unwrap();
     }
 
     fn gathered(frames: &[&[u8]]) -> Output {
@@ -342,7 +344,7 @@ mod tests {
         push(&outbox, b"other");
         outbox.offer(&frame(Binary, b"broadcast").into(), 1).unwrap();
         assert_eq!((pipe.writes(), count.get()), (0, 0));
-        outbox.uncork(&mut gathered(&[b"own"]), &[], (&[]).into(), false);
+        outbox.uncork(&mut gathered(&[b"own"]), &[], &Body::Copy(&[]), false);
         assert_eq!(bodies(&pipe.written()), [&b"own"[..], b"other", b"broadcast"]);
         assert_eq!((pipe.writes(), count.get()), (1, 0));
         assert!(!outbox.wants_attention());
@@ -412,7 +414,7 @@ mod tests {
         assert!(outbox.close(CloseCode::NORMAL, "theirs"));
         let mut own = gathered(&[b"own"]);
         own.put(&frame(Close, &[3, 232]));
-        outbox.uncork(&mut own, &[], (&[]).into(), true);
+        outbox.uncork(&mut own, &[], &Body::Copy(&[]), true);
         assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
         let written = frames(&pipe.written());
         let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
@@ -425,9 +427,9 @@ mod tests {
         let count = Count::default();
         assert!(outbox.sleep(&count.context()) && outbox.cork());
         assert!(outbox.close(CloseCode::NORMAL, ""));
-        outbox.uncork(&mut gathered(&[b"own"]), &[], (&[]).into(), false);
+        outbox.uncork(&mut gathered(&[b"own"]), &[], &Body::Copy(&[]), false);
         // Out of its turn, what it has is too late.
-        outbox.uncork(&mut gathered(&[b"late"]), &[], (&[]).into(), false);
+        outbox.uncork(&mut gathered(&[b"late"]), &[], &Body::Copy(&[]), false);
         let written = frames(&pipe.written());
         let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
         assert_eq!((opcodes, &*written[0].2), (vec![Binary, Close], &b"own"[..]));

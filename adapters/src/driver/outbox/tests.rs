@@ -1,20 +1,21 @@
 //! What everyone may do who sends.
 
+use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
-use wsforge_core::Timestamp;
 use wsforge_core::frame::Opcode::{Binary, Close, Continuation, Ping};
+use wsforge_core::{Output, Timestamp};
 
-use super::mock::{Count, frame, frames, opened};
+use super::mock::{Count, Pipe, frame, frames, opened};
 use super::*;
 use crate::Options;
 
 fn push(outbox: &Outbox, body: &[u8]) -> Result<Pushed, Refusal> {
-    outbox.push(Piece::Message, Binary, body.into(), Room::Needed)
+    outbox.push(Piece::Message, Binary, &body.into(), Room::Needed)
 }
 
 fn fragment(outbox: &Outbox, opcode: Opcode, body: &[u8], last: bool) {
-    let pushed = outbox.push(Piece::Fragment { last }, opcode, body.into(), Room::Needed);
+    let pushed = outbox.push(Piece::Fragment { last }, opcode, &body.into(), Room::Needed);
     assert_eq!(pushed, Ok(Pushed::Sent));
 }
 
@@ -36,7 +37,7 @@ fn others_data_waits_for_the_end_of_a_streamed_message_and_control_frames_pass()
     fragment(&outbox, Binary, b"1", false);
     push(&outbox, b"reply").unwrap();
     offer(&outbox, b"broadcast").unwrap();
-    outbox.push(Piece::Control, Ping, (&[]).into(), Room::Any).unwrap();
+    outbox.push(Piece::Control, Ping, &(&[]).into(), Room::Any).unwrap();
     fragment(&outbox, Continuation, b"2", true);
     offer(&outbox, b"behind").unwrap();
     let written = frames(&pipe.written());
@@ -134,9 +135,9 @@ fn an_eviction_tears_no_frame_whatever_the_length_of_what_was_taken_before() {
         assert!(outbox.cork());
         offer(&outbox, &vec![1; first]).unwrap();
         let body = Body::Shared(large.clone());
-        outbox.push(Piece::Message, Binary, body, Room::Any).unwrap();
+        outbox.push(Piece::Message, Binary, &body, Room::Any).unwrap();
         pipe.room(3);
-        outbox.uncork(&mut Output::new(), &[], (&[]).into(), false);
+        outbox.uncork(&mut Output::new(), &[], &Body::Copy(&[]), false);
         assert_eq!(offer(&outbox, &vec![1; 80_000]), Err(Refusal::Full));
         pipe.room(usize::MAX);
         assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
@@ -155,7 +156,7 @@ fn who_waits_for_room_is_woken_when_there_is_some_or_never_will_be() {
         let mut ticket = None;
         for _ in 0..3 {
             let room = Room::Awaited(&mut ticket, &mut count.context());
-            let refused = outbox.push(Piece::Message, Binary, b"x"[..].into(), room);
+            let refused = outbox.push(Piece::Message, Binary, &b"x"[..].into(), room);
             assert_eq!((refused, count.get()), (Err(Refusal::Full), 0));
         }
         if closes {
@@ -176,7 +177,7 @@ fn a_second_close_is_none() {
     // As the session would that has not learned of it.
     let mut own = Output::new();
     own.put(&frame(Close, &[3, 232]));
-    outbox.uncork(&mut own, &[], (&[]).into(), true);
+    outbox.uncork(&mut own, &[], &Body::Copy(&[]), true);
     let written = frames(&pipe.written());
     assert_eq!(written.len(), 1);
     // At most 123 bytes of reason, and whole characters.
@@ -192,10 +193,91 @@ fn only_the_handshake_is_written_before_it_is_done() {
     let mut answer = Output::new();
     answer.put(b"HTTP/1.1 101");
     pipe.room(5);
-    outbox.uncork(&mut answer, &[], (&[]).into(), false);
+    outbox.uncork(&mut answer, &[], &Body::Copy(&[]), false);
     outbox.open();
     push(&outbox, b"a").unwrap();
     pipe.room(usize::MAX);
     assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
     assert_eq!(pipe.written(), [b"HTTP/1.1 101", &*frame(Binary, b"a")].concat());
+}
+
+/// Bytes that say, when the last reference to them is dropped, whether their peer's outbox was locked then.
+struct Watched {
+    outbox: Weak<Outbox>,
+    bytes: Vec<u8>,
+    dropped: mpsc::Sender<bool>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let outbox = self.outbox.upgrade();
+        let locked = outbox.is_some_and(|outbox| outbox.state.try_lock().is_err());
+        self.dropped.send(locked).unwrap();
+    }
+}
+
+/// Rule 13: what is a user's may do anything when it is dropped, such as to send.
+#[test]
+fn what_was_shared_is_dropped_when_nothing_is_locked() {
+    type Ways = [fn(&Outbox, &Pipe, Bytes); 7];
+    let ways: Ways = [
+        // At once.
+        |outbox, _, bytes| {
+            outbox.push(Piece::Message, Binary, &Body::Shared(bytes), Room::Any).unwrap();
+        },
+        // A part at once, and the rest by another sender, by the timer, or by the owner.
+        |outbox, pipe, bytes| {
+            pipe.room(100);
+            outbox.push(Piece::Message, Binary, &Body::Shared(bytes), Room::Any).unwrap();
+            pipe.room(usize::MAX);
+            outbox.flush_now();
+        },
+        |outbox, pipe, bytes| {
+            pipe.room(0);
+            outbox.push(Piece::Message, Binary, &Body::Shared(bytes), Room::Any).unwrap();
+            pipe.room(usize::MAX);
+            let now = Timestamp::from_millis(100);
+            assert!(outbox.ring(now, Tick::floor(now)).is_some());
+        },
+        |outbox, pipe, bytes| {
+            pipe.room(0);
+            outbox.push(Piece::Message, Binary, &Body::Shared(bytes), Room::Any).unwrap();
+            pipe.room(usize::MAX);
+            assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
+        },
+        // What the owner has gathered, in one write or two.
+        |outbox, _, bytes| {
+            assert!(outbox.cork());
+            let mut own = Output::new();
+            own.put_shared(bytes);
+            outbox.uncork(&mut own, &[], &Body::Copy(&[]), false);
+        },
+        |outbox, pipe, bytes| {
+            assert!(outbox.cork());
+            let mut own = Output::new();
+            own.put_shared(bytes);
+            pipe.room(2500);
+            outbox.uncork(&mut own, b"head", &Body::Copy(&[0; 2000]), false);
+        },
+        // Never.
+        |outbox, pipe, bytes| {
+            pipe.room(0);
+            outbox.push(Piece::Message, Binary, &Body::Shared(bytes), Room::Any).unwrap();
+            pipe.abort();
+            outbox.flush_now();
+        },
+    ];
+    for (n, way) in ways.into_iter().enumerate() {
+        let (outbox, pipe) = opened(Options::default());
+        let (dropped, drops) = mpsc::channel();
+        let watched = Watched { outbox: Arc::downgrade(&outbox), bytes: vec![7; 2000], dropped };
+        way(&outbox, &pipe, Bytes::from_owner(watched));
+        assert_eq!(drops.try_recv(), Ok(false), "way {n}");
+    }
 }

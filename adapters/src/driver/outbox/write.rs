@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use bytes::Bytes;
 use wsforge_core::frame::{Header, MAX_HEADER_LEN};
 use wsforge_core::hub::Class;
 use wsforge_core::{Body, Output};
@@ -11,20 +12,21 @@ use crate::runtime::Transport;
 
 impl<T: Transport + ?Sized> Outbox<T> {
     /// Writes `output` and a frame behind it, and keeps what the socket does not take. Nothing waits
-    /// before it.
+    /// before it. What others have shared and is written goes to `spent`, as it may not be dropped here.
     pub(super) fn write(
         &self,
         state: &mut State,
         output: &mut Output,
         head: &[u8],
-        body: Body<'_>,
+        body: &Body<'_>,
+        spent: &mut Vec<Bytes>,
     ) {
-        match self.write_now(output, head, &body) {
+        match self.write_now(output, head, body, spent) {
             Ok(written) if written == head.len() + body.len() && output.is_empty() => {}
             Ok(written) => {
                 let backlog = state.backlog.insert(Backlog::spare());
                 backlog.begin(output.take_unsent());
-                backlog.put(head, body, written);
+                backlog.put(head, body.clone(), written);
                 self.block(state);
             }
             Err(_) => self.fail(state, Phase::Broken),
@@ -32,7 +34,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     }
 
     /// Writes a frame, unmasked, and keeps what the socket does not take. Nothing waits before it.
-    pub(super) fn write_frame(&self, state: &mut State, header: &Header, body: Body<'_>) {
+    pub(super) fn write_frame(&self, state: &mut State, header: &Header, body: &Body<'_>) {
         /// To copy so much takes less time than the system takes to look at two pieces.
         const SHORT: usize = 256;
         let mut head = [0; MAX_HEADER_LEN];
@@ -44,27 +46,27 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let len = head.len() + body.len();
         let mut frame = [0; MAX_HEADER_LEN + SHORT];
         frame[..head.len()].copy_from_slice(head);
-        frame[head.len()..len].copy_from_slice(&body);
-        self.write_pieces(state, &[], frame[..len].into());
+        frame[head.len()..len].copy_from_slice(body);
+        self.write_pieces(state, &[], &Body::Copy(&frame[..len]));
     }
 
     /// Writes a frame that is there already, and keeps what the socket does not take.
-    pub(super) fn write_pieces(&self, state: &mut State, head: &[u8], body: Body<'_>) {
+    pub(super) fn write_pieces(&self, state: &mut State, head: &[u8], body: &Body<'_>) {
         let written = match head {
-            [] => self.transport.try_write(&[IoSlice::new(&body)]),
-            head => self.transport.try_write(&[IoSlice::new(head), IoSlice::new(&body)]),
+            [] => self.transport.try_write(&[IoSlice::new(body)]),
+            head => self.transport.try_write(&[IoSlice::new(head), IoSlice::new(body)]),
         };
         match written {
             Ok(written) if written == head.len() + body.len() => {}
             Ok(0) => self.fail(state, Phase::Broken),
             Ok(written) => {
-                state.backlog.insert(Backlog::spare()).put(head, body, written);
+                state.backlog.insert(Backlog::spare()).put(head, body.clone(), written);
                 self.write_unless_corked(state);
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
-                state.backlog.insert(Backlog::spare()).put(head, body, 0);
+                state.backlog.insert(Backlog::spare()).put(head, body.clone(), 0);
                 self.block(state);
             }
             Err(_) => self.fail(state, Phase::Broken),
@@ -76,16 +78,16 @@ impl<T: Transport + ?Sized> Outbox<T> {
         &self,
         state: &mut State,
         header: &Header,
-        body: Body<'_>,
+        body: &Body<'_>,
         class: Class,
         held: bool,
         gathered: bool,
     ) {
         let backlog = state.backlog.get_or_insert_with(Backlog::spare);
         if held || state.corked || backlog.has_queue() {
-            backlog.push_frame(header, body, class, held);
+            backlog.push_frame(header, body.clone(), class, held);
         } else {
-            backlog.put_frame(header, body);
+            backlog.put_frame(header, body.clone());
         }
         let much = backlog.len() > self.endpoint.config.high_water;
         // What is blocked has its owner to go on.
@@ -99,7 +101,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let Some(backlog) = state.backlog.as_mut().filter(|_| !state.corked) else { return };
         let before = backlog.len();
         let done = loop {
-            match backlog.front().write_to(|slices| self.transport.try_write(slices)) {
+            match backlog.write_front(|slices| self.transport.try_write(slices)) {
                 Ok(true) if !backlog.has_queue() => break true,
                 Ok(true) => {}
                 Ok(false) => break false,
@@ -137,10 +139,17 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// Writes as much as the socket takes. `output`, which goes first, loses what is written of it; how
     /// much is of the frame is returned.
     #[inline]
-    fn write_now(&self, output: &mut Output, head: &[u8], body: &[u8]) -> io::Result<usize> {
+    fn write_now(
+        &self,
+        output: &mut Output,
+        head: &[u8],
+        body: &[u8],
+        spent: &mut Vec<Bytes>,
+    ) -> io::Result<usize> {
         let frame = head.len() + body.len();
         if frame == 0 {
-            output.write_to(|slices| self.transport.try_write(slices))?;
+            let write = |slices: &[IoSlice<'_>]| self.transport.try_write(slices);
+            output.write_to_with(write, |chunk| spent.push(chunk))?;
             return Ok(0);
         }
         let mut written = 0;
@@ -151,7 +160,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     let gathered = taken.min(output.len());
-                    output.advance(gathered);
+                    output.advance_with(gathered, |chunk| spent.push(chunk));
                     written += taken - gathered;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -200,7 +209,7 @@ mod tests {
             pipe.room(cut);
             pipe.at_a_time(1 + cut % 1500);
             let push = |piece, opcode, body: Body<'_>| {
-                let pushed = outbox.push(piece, opcode, body, Room::Any);
+                let pushed = outbox.push(piece, opcode, &body, Room::Any);
                 assert_eq!(pushed, Ok(Pushed::Sent));
             };
             push(Piece::Message, Binary, b"a"[..].into());
@@ -209,7 +218,7 @@ mod tests {
             outbox.offer(&frame(Binary, &large).into(), 1).unwrap();
             let mut own = Output::new();
             own.put(&frame(Binary, b"own"));
-            outbox.uncork(&mut own, b"head", Body::Shared(large.clone()), false);
+            outbox.uncork(&mut own, b"head", &Body::Shared(large.clone()), false);
             assert_eq!(pipe.written().len() + outbox.pending(), whole.len());
             pipe.room(usize::MAX);
             assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
@@ -307,7 +316,7 @@ mod tests {
                         if model.streaming && !model.closed {
                             let body = body(len);
                             let piece = Piece::Fragment { last };
-                            outbox.push(piece, opcode, body.as_slice().into(), Room::Any).unwrap();
+                            outbox.push(piece, opcode, &body.as_slice().into(), Room::Any).unwrap();
                             model.order.push((opcode, body));
                             opcode = Continuation;
                             if last {
@@ -333,7 +342,7 @@ mod tests {
                         }
                     }
                     Op::Ping => {
-                        let pushed = outbox.push(Piece::Control, Ping, (&[]).into(), Room::Any);
+                        let pushed = outbox.push(Piece::Control, Ping, &(&[]).into(), Room::Any);
                         prop_assert_eq!(pushed.is_err(), model.closed);
                         if pushed.is_ok() {
                             model.order.push((Ping, vec![]));
@@ -346,7 +355,7 @@ mod tests {
                             false => Body::Copy(&body),
                         };
                         let piece = if fed { Piece::Fed } else { Piece::Message };
-                        let pushed = outbox.push(piece, Binary, sent, Room::Any);
+                        let pushed = outbox.push(piece, Binary, &sent, Room::Any);
                         prop_assert_eq!(pushed.is_err(), model.closed);
                         if pushed.is_ok() {
                             model.data(body);
@@ -365,13 +374,13 @@ mod tests {
                     }
                     Op::Uncork => {
                         if model.corked.take().is_some() {
-                            outbox.uncork(&mut own, &[], (&[]).into(), false);
+                            outbox.uncork(&mut own, &[], &Body::Copy(&[]), false);
                         }
                     }
                 }
             }
             if model.corked.is_some() {
-                outbox.uncork(&mut own, &[], (&[]).into(), false);
+                outbox.uncork(&mut own, &[], &Body::Copy(&[]), false);
             }
             pipe.room(usize::MAX);
             prop_assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
