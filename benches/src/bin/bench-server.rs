@@ -82,7 +82,8 @@ fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
     let Runtime::Tokio = arguments.runtime;
     let runtime = if arguments.threads <= 1 {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()
+        // As `wsforge::tokio::workers` has it.
+        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(256).build()
     } else {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(arguments.threads).enable_all().build()
