@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use loom::thread;
 use wsforge_core::frame::Opcode::{Binary, Close};
-use wsforge_core::{CloseCode, Output};
+use wsforge_core::{Body, CloseCode, Output};
 
 use super::mock::{Count, Pipe, alone, frame, frames};
 use super::{Outbox, Piece, Refusal, Room};
@@ -96,7 +96,9 @@ fn a_guest_that_writes_beside_the_owner_leaves_nothing_to_nobody() {
             let other = thread::spawn({
                 let outbox = outbox.clone();
                 // What it waits for, the owner writes now.
-                move || drop(outbox.poll_flush_for_owner(&mut Count::default().context()))
+                move || {
+                    let _ = outbox.poll_flush_for_owner(&mut Count::default().context());
+                }
             });
             let owner = Count::default();
             assert!(rest(&outbox, &mut owner.context()));
