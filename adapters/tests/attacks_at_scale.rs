@@ -18,6 +18,9 @@ use wsforge::proto::frame::Opcode;
 /// Set in a process that a test has made.
 const CHILD: &str = "WSFORGE_TEST_CHILD";
 
+/// What writing to a peer that is gone may say.
+const CUT_OFF: [ErrorKind; 2] = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+
 /// This test, in another process.
 fn again(flavor: Flavor, name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
@@ -73,12 +76,16 @@ on_each_runtime! {
         let begun = Instant::now();
         for byte in request.bytes() {
             assert!(begun.elapsed() < FOREVER, "{} are left", slow.len());
-            slow.retain_mut(|peer| match peer.0.write(&[byte]).and_then(|_| peer.0.read(&mut [0; 12])) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => true,
-                read => {
-                    assert_eq!(read.unwrap(), 12, "an answer");
-                    false
+            slow.retain_mut(|peer| {
+                let mut answer = [0; 12];
+                match peer.0.write(&[byte]).and_then(|_| peer.0.read(&mut answer)) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                    // On a busy machine there is no time to tell all of them before they are cut off.
+                    Ok(0) => {}
+                    Err(error) => assert!(CUT_OFF.contains(&error.kind()), "{error}"),
+                    Ok(n) => assert_eq!(&answer[..n], b"HTTP/1.1 408"),
                 }
+                false
             });
             if slow.is_empty() {
                 break;
