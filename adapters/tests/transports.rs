@@ -3,11 +3,15 @@
 #[macro_use]
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use support::{Dribble, Frame, Raw, Rt, options, pattern, text_of, until};
+use support::{Dribble, Frame, Lingering, Raw, Rt, options, pattern, text_of, until};
+use tokio::sync::oneshot;
 use wsforge::proto::frame::Opcode;
-use wsforge::{Answer, CloseCode, Kind, Message, Options, WebSocket};
+use wsforge::{Answer, CloseCode, ConnectionError, Kind, Message, Options, WebSocket};
 
 /// What takes its time where every byte is waited for.
 const LONG: usize = 5000;
@@ -168,6 +172,67 @@ behaviours! {
                 assert_eq!(shutdowns.load(Ordering::Relaxed), 1, "the {who} closes");
             }
         }
+    }
+
+    /// The deadline of the close is that of the farewell, too.
+    async fn a_farewell_that_never_ends_keeps_nothing(rt: Rt) {
+        let gone = Arc::<AtomicUsize>::default();
+        let (ended, ends) = mpsc::channel();
+        let listener = rt.listen().await;
+        let address = listener.address;
+        let listener = listener.wrap({
+            let gone = Arc::clone(&gone);
+            move |io| Lingering::counting(io, &gone)
+        });
+        let serve = rt.serve(
+            listener,
+            |incoming| match incoming.request.path() {
+                "/refused" => Answer::reject(404),
+                _ => Answer::accept(),
+            },
+            move |mut socket| {
+                let ended = ended.clone();
+                async move {
+                    let error = match socket.recv().await.as_ref().and_then(Message::as_text) {
+                        Some("close") => &socket.close(CloseCode::NORMAL, "").await.error,
+                        Some("drop") => return,
+                        _ => &socket.close_info().unwrap().error,
+                    };
+                    ended.send(matches!(error, Some(ConnectionError::TimedOut))).unwrap();
+                }
+            },
+        );
+        let serve = serve.options(options(|o| {
+            o.protocol.close_timeout = Duration::from_millis(200);
+            o.max_connections = 1;
+        }));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = serve.shutdown(async { drop(stopped.await) });
+        let server = rt.spawn(async move { serve.await });
+        for (n, end) in ["close", "drop", "peer", "refused"].into_iter().enumerate() {
+            // Each finds the place that the one before has given back.
+            let mut raw = rt.raw(address);
+            if end == "refused" {
+                raw.write("GET /refused HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                assert!(raw.head().await.starts_with("HTTP/1.1 404 "));
+            } else {
+                raw.open().await;
+                match end {
+                    "peer" => raw.send(Frame::close(1000, "")).await,
+                    end => raw.send_text(end).await,
+                }
+                let close = raw.frame().await.expect("a Close");
+                assert_eq!(close.opcode, Opcode::Close);
+                if end != "peer" {
+                    raw.send(close).await;
+                }
+            }
+            assert_eq!(raw.rest().await, b"");
+            until(|| gone.load(Ordering::Relaxed) > n).await;
+        }
+        drop(stop);
+        assert_eq!(server.await.opened, 3);
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [true, true]);
     }
 
     async fn what_another_task_sends_wakes_the_owner(rt: Rt) {

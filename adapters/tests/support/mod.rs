@@ -18,7 +18,7 @@ mod rt;
 pub use rt::{Acceptor, Listener, Rt, Task};
 
 mod transports;
-pub use transports::{Counted, Dribble};
+pub use transports::{Counted, Dribble, Lingering};
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -113,6 +113,46 @@ impl Transport for Dribble {
     }
 }
 
+/// Never gets its farewell out. It counts who is gone for good.
+pub struct Lingering {
+    inner: Box<dyn Transport>,
+    gone: Arc<AtomicUsize>,
+}
+
+impl Lingering {
+    pub fn counting(inner: impl Transport, gone: &Arc<AtomicUsize>) -> Self {
+        Self { inner: Box::new(inner), gone: gone.clone() }
+    }
+}
+
+impl Transport for Lingering {
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.inner.poll_read(cx, buf)
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.inner.try_write(slices)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.inner.poll_write(cx, slices)
+    }
+
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn abort(&self) {
+        self.inner.abort();
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.gone.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 fn cut<'a>(slices: &'a [IoSlice<'_>], most: usize) -> IoSlice<'a> {
     let slice = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
     IoSlice::new(&slice[..slice.len().min(most)])
