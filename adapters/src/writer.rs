@@ -1,4 +1,3 @@
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -43,8 +42,7 @@ impl<'a> MessageWriter<'a> {
     ///
     /// If it is dropped before it is ready, the piece has not been sent.
     pub async fn write(&mut self, piece: impl Into<Bytes>) -> Result<(), Closed> {
-        let piece = piece.into();
-        poll_fn(|cx| self.poll_write(cx, &piece, false)).await
+        self.put(piece.into(), false).await
     }
 
     /// Ends the message.
@@ -57,31 +55,26 @@ impl<'a> MessageWriter<'a> {
     ///
     /// If it is dropped before it is ready, so is the writer: the connection is closed with 1011.
     pub async fn finish(mut self) -> Result<(), Closed> {
-        poll_fn(|cx| self.poll_write(cx, &Bytes::new(), true)).await
+        self.put(Bytes::new(), true).await
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        piece: &Bytes,
-        last: bool,
-    ) -> Poll<Result<(), Closed>> {
+    async fn put(&mut self, piece: Bytes, last: bool) -> Result<(), Closed> {
+        let Self { socket, opcode, finished } = self;
         let fragment = Piece::Fragment { last };
-        loop {
+        let put = |socket: &mut WebSocket, cx: &mut Context<'_>| loop {
             let body = piece.clone().into();
-            match self.socket.outbox().push(fragment, self.opcode, &body, Room::Needed) {
+            match socket.outbox().push(fragment, *opcode, &body, Room::Needed) {
                 Ok(_) => {
-                    self.opcode = Opcode::Continuation;
-                    self.finished = last;
-                    self.socket.outbox().write_through(cx);
+                    *opcode = Opcode::Continuation;
+                    *finished = last;
+                    socket.outbox().write_through(cx);
                     return Poll::Ready(Ok(()));
                 }
-                Err(Refusal::Full) => {
-                    ready!(self.socket.poll_room(cx, fragment, piece.len()));
-                }
+                Err(Refusal::Full) => ready!(socket.poll_room(cx, fragment, piece.len())),
                 Err(_) => return Poll::Ready(Err(Closed)),
             }
-        }
+        };
+        socket.attend(put).await
     }
 }
 
