@@ -25,10 +25,11 @@ use crate::{ByteStream, CloseInfo, Message, MessageWriter, Receiver, Sender};
 ///
 /// It has no task of its own: it reads, answers pings and writes what the peer was slow to take only
 /// while one of [`recv`](Self::recv), [`send`](Self::send), [`flush`](Self::flush),
-/// [`close`](Self::close) and their like is polled. So keep receiving, even if nothing is expected; a
-/// connection that nobody polls is still cut off when its peer takes nothing for
-/// [`Options::write_timeout`](crate::Options::write_timeout). Its peer's silence counts only while somebody
-/// receives.
+/// [`close`](Self::close) and their like is polled. So keep receiving, even if nothing is expected. While
+/// nobody polls, what was sent is written ten times a second, as much as the socket takes then (over TLS and
+/// the like, where only the owner writes, nothing is); and the connection is still cut off when its peer takes
+/// nothing for [`Options::write_timeout`](crate::Options::write_timeout). Its peer's silence counts only while
+/// somebody receives.
 ///
 /// `while let Some(message) = socket.recv().await { socket.send(message).await? }` is a fast echo: what is
 /// sent while messages of the same read wait to be received leaves with the last of them, in one write.

@@ -39,7 +39,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         // An owner that was woken to write and has not come is busy with something else. Others who send
         // are not to wait for it.
-        let away = state.phase == Phase::Open && state.owner.is_none();
+        let away = state.phase.is_served() && state.owner.is_none();
         if away {
             self.write_unless_corked(&mut state);
         }

@@ -105,6 +105,11 @@ impl Phase {
     pub(crate) fn is_gone(self) -> bool {
         self >= Self::Ended
     }
+
+    /// Whether the timer writes for an owner that does not come, also when all that is left is the Close.
+    fn is_served(self) -> bool {
+        self != Self::Opening && !self.is_gone()
+    }
 }
 
 /// Why a frame was not taken.
@@ -485,7 +490,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             // What the owner has in hand is not seen here, and comes back.
             if open && !blocked && !state.corked {
                 (state.deadline, at) = (Tick::NEVER, Tick::NEVER);
-            } else if open && at != Tick::NEVER && state.owner.is_none() {
+            } else if state.phase.is_served() && blocked && state.owner.is_none() {
                 // Soon, to see whether its owner has come.
                 at = at.min(Tick::floor(self.endpoint.timer.now()) + TICK);
             }
