@@ -22,9 +22,11 @@ pub use transports::{Counted, Dribble, Lingering};
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use wsforge::{Message, Options, WebSocket};
+use wsforge::{Message, Options, SendError, WebSocket};
 
 /// Writes each behaviour once and tests it on every runtime.
 ///
@@ -110,4 +112,29 @@ pub fn options(set: impl FnOnce(&mut Options)) -> Options {
     let mut options = Options::default();
     set(&mut options);
     options
+}
+
+/// Frames of these texts in one piece, as a client writes them.
+pub fn pipelined(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
+    texts.into_iter().flat_map(|text| encode(&Frame::text(&text), Some(MASK))).collect()
+}
+
+pub fn numbers(n: usize) -> impl Iterator<Item = String> {
+    (0..n).map(|i| i.to_string())
+}
+
+pub async fn echo(socket: &mut WebSocket) -> Result<(), SendError> {
+    while let Some(message) = socket.recv().await {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// A server whose writes are counted, from behind its handshake on.
+pub async fn counted(rt: Rt) -> (WebSocket, Raw, Arc<AtomicUsize>) {
+    let (io, mut raw) = rt.tcp().await;
+    let (io, writes) = Counted::new(io);
+    let socket = rt.server_over(io, &mut raw, Options::default()).await;
+    writes.store(0, Ordering::Relaxed);
+    (socket, raw, writes)
 }
