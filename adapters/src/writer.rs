@@ -61,8 +61,9 @@ impl<'a> MessageWriter<'a> {
     async fn put(&mut self, piece: Bytes, last: bool) -> Result<(), Closed> {
         let Self { socket, opcode, finished } = self;
         let fragment = Piece::Fragment { last };
+        let len = piece.len();
+        let body = piece.into();
         let put = |socket: &mut WebSocket, cx: &mut Context<'_>| loop {
-            let body = piece.clone().into();
             match socket.outbox().push(fragment, *opcode, &body, Room::Needed) {
                 Ok(_) => {
                     *opcode = Opcode::Continuation;
@@ -70,7 +71,7 @@ impl<'a> MessageWriter<'a> {
                     socket.outbox().write_through(cx);
                     return Poll::Ready(Ok(()));
                 }
-                Err(Refusal::Full) => ready!(socket.poll_room(cx, fragment, piece.len())),
+                Err(Refusal::Full) => ready!(socket.poll_room(cx, fragment, len)),
                 Err(_) => return Poll::Ready(Err(Closed)),
             }
         };
