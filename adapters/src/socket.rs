@@ -104,7 +104,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, the message has not been sent.
     pub fn send(&mut self, message: impl Into<Message>) -> Send<'_> {
-        Send { socket: self, message: Some(message.into()) }
+        Send { socket: self, message: Some(message.into()), waited: false }
     }
 
     /// As [`send`](Self::send), but the message may wait for the next [`flush`](Self::flush), `send` or
@@ -465,20 +465,26 @@ impl Drop for Recv<'_> {
 pub struct Send<'a> {
     socket: &'a mut WebSocket,
     message: Option<Message>,
+    /// Whether it had to wait. Most do not, and have nothing to tell when they are dropped.
+    waited: bool,
 }
 
 impl Future for Send<'_> {
     type Output = Result<(), SendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Self { socket, message } = self.get_mut();
-        socket.poll_send(cx, Piece::Message, message)
+        let Self { socket, message, waited } = self.get_mut();
+        let sent = socket.poll_send(cx, Piece::Message, message);
+        *waited |= sent.is_pending();
+        sent
     }
 }
 
 impl Drop for Send<'_> {
     fn drop(&mut self) {
-        self.socket.leave();
+        if self.waited {
+            self.socket.leave();
+        }
     }
 }
 
