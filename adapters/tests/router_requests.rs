@@ -76,11 +76,24 @@ on_each_runtime! {
         assert!(status == 403 && body.contains("Router::allow_origins"), "{status} {body}");
         assert_eq!(ask(&server, "http://localhost:3000").0, 403);
         server.stop();
-        let listed = Router::new().allow_origins(["https://b.example", "https://c.example"]);
+        let listed = Router::new()
+            .allow_origins(["https://b.example/", "HTTPS://C.example:443"])
+            .allow_origins(["http://[0:0::1]:80", "app://d.example", "null"]);
         let server = Started::new(flavor, listed);
-        let statuses = ["https://a", "https://b.example", "https://c.example", "https://d.example"]
-            .map(|origin| ask(&server, origin).0);
-        assert_eq!(statuses, [101, 101, 101, 403]);
+        for (origin, status) in [
+            ("https://a", 101),
+            ("https://b.example", 101),
+            ("https://b.example:443", 101),
+            ("https://c.example", 101),
+            ("http://[::1]", 101),
+            ("app://d.example", 101),
+            ("null", 101),
+            ("https://d.example", 403),
+            ("http://b.example", 403),
+            ("https://b.example:444", 403),
+        ] {
+            assert_eq!(ask(&server, origin).0, status, "{origin}");
+        }
         server.stop();
         let server = Started::new(flavor, Router::dev());
         assert_eq!(ask(&server, "http://localhost:3000").0, 101);
@@ -304,4 +317,10 @@ on_each_runtime! {
 #[should_panic]
 fn two_paths_that_are_the_same_are_a_mistake() {
     let _ = Router::new().at("/{a}", Routes::new()).at("/{b}", Routes::new());
+}
+
+#[test]
+#[should_panic(expected = r#""https://a.example/chat" is no origin"#)]
+fn what_is_no_origin_cannot_be_allowed() {
+    let _ = Router::new().allow_origins(["https://a.example", "https://a.example/chat"]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[cfg(feature = "files")]
 use super::StaticFileHandler;
 use super::app::{App, Hooks, ask};
-use super::origin::Origins;
+use super::origin::{Origin, Origins};
 use super::paths::{self, Paths};
 use super::{
     AppState, Connection, ConnectionId, ConnectionManager, Error, Handler, Message, Middleware,
@@ -253,9 +253,20 @@ impl Router {
 /// Whose pages may connect. Requests that come from no page always may.
 impl Router {
     /// Lets pages of these origins connect, too: `https://a.example`, with a port if it is not the usual
-    /// one. By itself only those of the server's own host and port may.
+    /// one; `null` is that of pages that hide where they are from. By itself only those of the server's
+    /// own host and port may.
+    ///
+    /// # Panics
+    ///
+    /// If one says more or less than a scheme, a host and at most a port.
     pub fn allow_origins(mut self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.origins.listed.extend(origins.into_iter().map(Into::into));
+        for origin in origins {
+            let origin = origin.into();
+            let Some(origin) = Origin::parse(&origin) else {
+                panic!("{origin:?} is no origin: that is a scheme and a host, as https://a.example")
+            };
+            self.origins.listed.push(origin);
+        }
         self
     }
 
