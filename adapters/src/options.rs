@@ -36,8 +36,9 @@ pub struct Options {
     /// How many connections a server has at a time, those in their handshake counted; further ones get
     /// a 503. Default: 100,000.
     pub max_connections: usize,
-    /// How many of them may come from one address; further ones get a 429. Default: no limit, as many
-    /// peers may share a proxy's.
+    /// How many of them may come from one address; further ones get a 429. The addresses of IPv6 whose
+    /// first 64 bits are the same count as one, as whoever has one has all of them. Default: no limit, as
+    /// many peers may share a proxy's.
     pub max_connections_per_address: Option<usize>,
     /// How many messages a [`Router`](crate::router::Router) handles of each connection in a second; what
     /// comes faster waits, and is not read. Default: 100,000, and as many at once.

@@ -3,18 +3,22 @@
 mod raw;
 mod router;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use raw::{Flavor, REQUEST, Raw};
 use router::{Gate, Notes, Started, text};
 use tokio::sync::oneshot;
-use wsforge::Report;
 use wsforge::proto::frame::Opcode;
 use wsforge::router::{Connection, ConnectionManager, Message, Result, Router, State, handler};
+use wsforge::runtime::Listener;
+use wsforge::tokio::serve;
+use wsforge::{Answer, Incoming, Options, Report};
 
 /// A router that listens by itself.
 struct Listening {
@@ -37,6 +41,33 @@ impl Listening {
     fn stop(self) -> Report {
         drop(self.stop);
         self.thread.join().unwrap().unwrap()
+    }
+}
+
+/// A listener whose peers have the addresses that they are told to have, one after the other.
+struct Posing {
+    listener: tokio::net::TcpListener,
+    addresses: VecDeque<&'static str>,
+}
+
+impl Posing {
+    fn on(socket: std::net::TcpListener, addresses: &[&'static str]) -> Self {
+        socket.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(socket).unwrap();
+        Self { listener, addresses: addresses.iter().copied().collect() }
+    }
+}
+
+impl Listener for Posing {
+    type Io = tokio::net::TcpStream;
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>> {
+        let (io, _) = ready!(self.listener.poll_accept(cx))?;
+        let address = self.addresses.pop_front().unwrap().parse().unwrap();
+        Poll::Ready(Ok((io, Some(SocketAddr::new(address, 1)))))
     }
 }
 
@@ -115,10 +146,10 @@ on_each_runtime! {
             std::future::poll_fn(|cx| {
                 assert!(listening.as_mut().poll(cx).is_pending());
                 match notes.try_next() {
-                    Some(address) => std::task::Poll::Ready(address),
+                    Some(address) => Poll::Ready(address),
                     None => {
                         cx.waker().wake_by_ref();
-                        std::task::Poll::Pending
+                        Poll::Pending
                     }
                 }
             })
@@ -128,6 +159,50 @@ on_each_runtime! {
         peer.echoes("hello");
         drop(listening);
         assert_eq!(peer.frame().code(), 1001);
+    }
+
+    /// Attack D2: whoever has one address of IPv6 has 2^64 of them.
+    fn addresses_of_one_network_count_as_one(flavor: Flavor) {
+        const PEERS: [(&str, u16); 8] = [
+            ("2001:db8::1", 101),
+            ("2001:db8::ffff:0:0:2", 429),
+            ("2001:db8:0:1::1", 101),
+            ("192.0.2.1", 101),
+            ("::ffff:192.0.2.1", 429),
+            ("::ffff:192.0.2.2", 101),
+            ("192.0.2.2", 429),
+            ("192.0.2.3", 101),
+        ];
+        for routed in [true, false] {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            let (stop, stopped) = oneshot::channel::<()>();
+            let run = async move {
+                let stopped = async { drop(stopped.await) };
+                let listener = Posing::on(socket, &PEERS.map(|(address, _)| address));
+                if routed {
+                    let router = echo().max_connections_per_address(1).shutdown(stopped);
+                    return router.listen_on(listener).await.unwrap();
+                }
+                let mut options = Options::default();
+                options.max_connections_per_address = Some(1);
+                serve(listener, |_: &Incoming<'_>| Answer::accept(), raw::echo)
+                    .options(options)
+                    .shutdown(stopped)
+                    .await
+            };
+            let serving = thread::spawn(move || flavor.build().block_on(run));
+            let mut open = Vec::new();
+            for (from, status) in PEERS {
+                let mut peer = Raw::connect(address);
+                peer.send(REQUEST);
+                assert_eq!(peer.status(), status, "{from}");
+                open.push(peer);
+            }
+            drop((open, stop));
+            let report = serving.join().unwrap();
+            assert_eq!((report.opened, report.turned_away), (5, 3));
+        }
     }
 
     /// Defect C10.
@@ -236,8 +311,8 @@ on_each_runtime! {
 #[test]
 fn outside_of_a_runtime_there_is_an_error() {
     let mut listening = echo().listen("127.0.0.1:0");
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let std::task::Poll::Ready(Err(error)) = listening.as_mut().poll(&mut cx) else {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let Poll::Ready(Err(error)) = listening.as_mut().poll(&mut cx) else {
         panic!("it cannot listen")
     };
     assert!(error.to_string().contains("runtime"), "{error}");

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +29,7 @@ pub(crate) struct Endpoint {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     count: AtomicUsize,
-    /// Where that is limited.
+    /// Where that is limited, by what [counts as one](network).
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -79,6 +79,7 @@ impl Endpoint {
     /// Takes one of an address's places, if there is one left.
     pub(crate) fn take_place(&self, key: u32, address: Option<IpAddr>) -> bool {
         if let (Some(most), Some(address)) = (self.options.max_connections_per_address, address) {
+            let address = network(address);
             let mut by_address = lock_plain(&self.places.by_address);
             let count = by_address.entry(address).or_default();
             if *count >= most {
@@ -89,5 +90,13 @@ impl Endpoint {
             lock_plain(&self.taken).insert(key, address);
         }
         true
+    }
+}
+
+/// What counts as one address. Of IPv6 that is a network of 2^64: whoever has one has all of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }

@@ -19,7 +19,7 @@ impl Router {
         self
     }
 
-    /// How many of them may come from one address; further ones get a 429.
+    /// How many of them may come from one address, or from one /64 of IPv6; further ones get a 429.
     pub const fn max_connections_per_address(mut self, n: usize) -> Self {
         self.options.max_connections_per_address = Some(n);
         self
