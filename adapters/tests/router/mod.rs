@@ -3,11 +3,12 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, missing_docs)]
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener as Socket};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use wsforge::Report;
@@ -25,8 +26,12 @@ impl Started {
     pub fn new(flavor: Flavor, router: Router) -> Self {
         // Not every test's peers answer a Close.
         let router = router.close_timeout(Duration::from_millis(500));
-        let listener = Socket::bind(("127.0.0.1", 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        // More than wait by themselves.
+        socket.listen(1024).unwrap();
+        let listener = std::net::TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let run = async move {
