@@ -78,7 +78,15 @@ on_each_runtime! {
             for n in 0..50 {
                 let mut peer = Raw::open(address);
                 peer.send(frame(true, Opcode::Text, b"").repeat(3));
-                if n % 2 == 0 { peer.reset() }
+                match n % 3 {
+                    0 => drop(peer),
+                    1 => peer.reset(),
+                    // Whoever ends well is not found to have gone by what is sent to all.
+                    _ => {
+                        peer.send_frame(Opcode::Close, 1000_u16.to_be_bytes());
+                        peer.rest();
+                    }
+                }
             }
         })).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());

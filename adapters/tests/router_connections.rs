@@ -223,6 +223,7 @@ on_each_runtime! {
         for peer in &mut peers {
             assert_eq!((peer.frame().opcode, peer.frame().opcode), (Opcode::Ping, Opcode::Pong));
             peer.send_frame(Opcode::Pong, "");
+            peer.send_frame(Opcode::Text, "what comes behind a pong");
         }
         let long = || Message::ping(vec![0; 126]);
         manager.broadcast(long());
@@ -230,12 +231,18 @@ on_each_runtime! {
         assert!(matches!(all[0].send(long()), Err(Error::InvalidMessage)));
         assert_eq!(manager.counters().refused, 2);
         manager.broadcast(Message::text("end"));
-        let pings = peers.map(|mut peer| {
-            let first = peer.frame();
-            (first.opcode == Opcode::Ping, first.opcode == Opcode::Text || text(&mut peer) == "end")
-        });
-        assert!(pings.iter().all(|(_, end)| *end));
-        assert_eq!(pings.iter().filter(|(ping, _)| *ping).count(), 1);
+        let mut pings = 0;
+        for peer in &mut peers {
+            let mut texts = 0;
+            while texts < 3 {
+                match peer.frame().opcode {
+                    Opcode::Ping => pings += 1,
+                    Opcode::Text => texts += 1,
+                    opcode => panic!("{opcode:?}"),
+                }
+            }
+        }
+        assert_eq!(pings, 1);
         server.stop();
     }
 
@@ -379,7 +386,6 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// Defect C9: one of them is encoded once, and what one handler sends is one write for each peer.
     fn what_a_handler_sends_to_all_arrives_in_its_order(flavor: Flavor) {
         let router = Router::new();
         let manager = router.connection_manager();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use raw::{Flavor, Raw, frame};
 use router::{Gate, Notes, Started, text};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use wsforge::proto::frame::Opcode;
 use wsforge::router::{Connection, Extensions, Message, Next, Router, from_fn, handler};
 
@@ -102,6 +103,8 @@ on_each_runtime! {
                 async move {
                     handled.send(message.as_text().unwrap().to_owned()).unwrap();
                     waits.pass().await;
+                    // So that the socket is found to have failed between two of them.
+                    yield_now().await;
                     message
                 }
             }))

@@ -3,7 +3,13 @@
 mod raw;
 mod router;
 
+#[cfg(feature = "files")]
+use std::io::Read;
+#[cfg(feature = "files")]
+use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "files")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use raw::{Flavor, REQUEST, Raw, frame, request};
@@ -11,7 +17,9 @@ use router::{Gate, Notes, Started, text};
 use tokio::task::yield_now;
 use wsforge::Answer;
 use wsforge::proto::frame::Opcode;
-use wsforge::router::{Connection, Message, Path, Query, Request, Router, Routes, handler};
+use wsforge::router::{
+    Connection, Message, Metrics, Path, Query, Request, Router, Routes, handler,
+};
 
 /// A handshake for another path.
 fn to(target: &str, lines: &[&str]) -> String {
@@ -271,12 +279,10 @@ on_each_runtime! {
         server.stop();
     }
 
-    /// C8.
+    /// Defect C8.
     #[cfg(feature = "files")]
     fn files_are_served_beside_the_websocket(flavor: Flavor) {
-        let folder = std::env::temp_dir()
-            .join(format!("wsforge-{}-{:?}", std::process::id(), std::thread::current().id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder();
         let large = "x".repeat(2_000_000);
         std::fs::write(folder.join("index.html"), "<p>").unwrap();
         std::fs::write(folder.join("large.txt"), &large).unwrap();
@@ -295,22 +301,96 @@ on_each_runtime! {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
+    /// Defect C8: to an orderly end each, also for one who reads slowly or sends what nobody wants.
+    #[cfg(feature = "files")]
+    fn answers_come_whole_while_messages_flow(flavor: Flavor) {
+        let folder = folder();
+        let large: Vec<u8> = (0..8_000_000).map(|n| (n % 251) as u8).collect();
+        std::fs::write(folder.join("large.bin"), &large).unwrap();
+        let echo = handler(async |message: Message| {
+            yield_now().await;
+            message
+        });
+        let server =
+            Started::new(flavor, Router::new().default_handler(echo).serve_static(&folder));
+        let (address, over) = (server.address, AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let talking = scope.spawn(|| {
+                let mut peer = Raw::open(address);
+                let mut told = 0;
+                while !over.load(Ordering::SeqCst) {
+                    peer.echoes("not held up");
+                    told += 1;
+                }
+                peer.close();
+                told
+            });
+            let asking = [Raw::connect, Raw::connect_tiny, Raw::connect].map(|connect| {
+                let large = &large;
+                scope.spawn(move || {
+                    let ask = |request: &[u8]| {
+                        let mut peer = connect(address);
+                        peer.send(request);
+                        let (head, mut body) = (peer.head(), Vec::new());
+                        peer.0.read_to_end(&mut body).expect("no reset");
+                        (head, body)
+                    };
+                    let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: a\r\n");
+                    for _ in 0..3 {
+                        let (head, body) = ask((line("GET /large.bin") + "\r\n").as_bytes());
+                        assert!(head.starts_with("HTTP/1.1 200 ") && body == *large, "{head}");
+                        assert!(head.contains("\r\nContent-Length: 8000000\r\n"), "{head}");
+                        let (head, body) = ask((line("HEAD /large.bin") + "\r\n").as_bytes());
+                        assert!(head.contains("\r\nContent-Length: 8000000\r\n"), "{head}");
+                        assert_eq!(body, b"");
+                        let post = line("POST /large.bin") + "Content-Length: 500000\r\n\r\n";
+                        let (head, _) = ask(&[post.as_bytes(), &large[..500_000]].concat());
+                        assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+                    }
+                })
+            });
+            asking.into_iter().for_each(|asking| asking.join().unwrap());
+            over.store(true, Ordering::SeqCst);
+            assert!(talking.join().unwrap() > 1);
+        });
+        server.stop();
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Defect C21: what asks for `/metrics` by HTTP is no message, and a message is no request.
     fn other_requests_are_the_applications_to_answer(flavor: Flavor) {
+        let metrics = Arc::new(Metrics::new());
+        let counted = metrics.clone();
         let router = Router::new()
+            .layer(metrics)
             .default_handler(handler(|message: Message| message))
-            .on_http(async |request: Arc<Request>| match request.path() {
-                "/health" => Answer::reject(200).body("well"),
-                "/panic" => panic!("as it should"),
-                _ => Answer::reject(404),
+            .on_http(move |request: Arc<Request>| {
+                let answer = match request.path() {
+                    "/health" => Answer::reject(200).body("well"),
+                    "/metrics" => Answer::reject(200).body(counted.stats().messages_sent.to_string()),
+                    "/panic" => panic!("as it should"),
+                    _ => Answer::reject(404),
+                };
+                async { answer }
             });
         let server = Started::new(flavor, router);
         let get = |path: &str| server.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert_eq!(get("/health"), (200, "well".into()));
         assert_eq!(get("/other").0, 404);
         assert_eq!(get("/panic").0, 500);
-        server.open().echoes("hello");
+        server.open().echoes("/health");
+        assert_eq!(get("/metrics"), (200, "1".into()));
         server.stop();
     }
+}
+
+/// A folder of this test's own.
+#[cfg(feature = "files")]
+fn folder() -> PathBuf {
+    let thread = std::thread::current().id();
+    let folder = std::env::temp_dir().join(format!("wsforge-{}-{thread:?}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 #[test]

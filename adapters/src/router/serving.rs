@@ -355,7 +355,7 @@ mod tests {
     use super::super::connection::Known;
     use super::super::origin::Origins;
     use super::super::paths::Paths;
-    use super::super::{AppState, ConnectionManager, Routes, handler};
+    use super::super::{AppState, ConnectionManager, Routes, State, handler};
     use super::*;
     use crate::Options;
     use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
@@ -400,6 +400,18 @@ mod tests {
             assert!(Pin::new(&mut serving).poll(&mut count.context()).is_pending());
             assert_eq!((bodies(&pipe), pipe.writes()), ((0..9).collect(), 1));
         }
+    }
+
+    /// Defect C9 of the API that this one is compatible with.
+    #[test]
+    fn what_a_handler_sends_to_all_leaves_in_one_write_for_each() {
+        let speaks = handler(|message: Message, State(all): State<Arc<ConnectionManager>>| {
+            (0..50).for_each(|_| all.broadcast(message.clone()));
+        });
+        let (mut serving, pipe) = received(2, speaks);
+        serving.app.state.insert(serving.app.manager.clone());
+        assert!(Pin::new(&mut serving).poll(&mut Count::default().context()).is_pending());
+        assert_eq!((bodies(&pipe), pipe.writes()), ([[0; 50], [1; 50]].concat(), 1));
     }
 
     #[test]
