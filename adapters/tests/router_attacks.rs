@@ -70,6 +70,7 @@ on_each_runtime! {
         });
         let router = Router::new()
             .default_handler(joins)
+            .route("/last", handler(|| "last"))
             .on_disconnect(move |_, _| note.send(()).unwrap());
         let manager = router.connection_manager();
         let server = Started::new(flavor, router);
@@ -79,13 +80,15 @@ on_each_runtime! {
                 let mut peer = Raw::open(address);
                 peer.send(frame(true, Opcode::Text, b"").repeat(3));
                 match n % 3 {
-                    0 => drop(peer),
-                    1 => peer.reset(),
+                    0 => peer.reset(),
                     // Whoever ends well is not found to have gone by what is sent to all.
-                    _ => {
+                    1 => {
+                        peer.send_frame(Opcode::Text, "/last");
+                        while peer.frame().payload != b"last" {}
                         peer.send_frame(Opcode::Close, 1000_u16.to_be_bytes());
                         peer.rest();
                     }
+                    _ => drop(peer),
                 }
             }
         })).collect();

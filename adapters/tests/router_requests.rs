@@ -349,8 +349,9 @@ on_each_runtime! {
                     }
                 })
             });
-            asking.into_iter().for_each(|asking| asking.join().unwrap());
+            let asked = asking.map(|asking| asking.join());
             over.store(true, Ordering::SeqCst);
+            asked.into_iter().for_each(|asked| asked.unwrap());
             assert!(talking.join().unwrap() > 1);
         });
         server.stop();
