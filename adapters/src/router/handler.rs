@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use wsforge_core::Text;
 
-use super::{AppState, Connection, Extensions, Message, MessageType, Reply, Result};
-use crate::runtime::BoxFuture;
+use super::{Answering, AppState, Connection, Extensions, Message, MessageType, Reply, Result};
 
 /// A message as a handler finds it: still in the read buffer, and only for the time of the call.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +43,7 @@ pub enum Outcome {
     /// It is over, and the answer, if any, has been written.
     Done(Result<()>),
     /// It goes on, and gives the answer in the end.
-    Later(BoxFuture<Result<Option<Message>>>),
+    Later(Answering<'static>),
 }
 
 impl fmt::Debug for Outcome {

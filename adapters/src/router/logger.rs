@@ -1,9 +1,7 @@
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{AppState, Connection, Extensions, Message, Middleware, Next, Result};
+use super::{Answering, AppState, Connection, Extensions, Message, Middleware, Next};
 
 /// A middleware that logs each message with `tracing`: who sent it, its kind and length, how long it
 /// took, and the answer's length or the error.
@@ -44,7 +42,7 @@ impl Middleware for LoggerMiddleware {
         state: AppState,
         extensions: Extensions,
         next: Next,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<Message>>> + Send + 'async_trait>>
+    ) -> Answering<'async_trait>
     where
         'life0: 'async_trait,
         Self: 'async_trait,

@@ -1,10 +1,8 @@
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{AppState, Connection, Extensions, Message, Middleware, Next, Result};
+use super::{Answering, AppState, Connection, Extensions, Message, Middleware, Next};
 
 /// Counts messages and bytes, both ways.
 ///
@@ -146,7 +144,7 @@ impl Middleware for Metrics {
         state: AppState,
         extensions: Extensions,
         next: Next,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<Message>>> + Send + 'async_trait>>
+    ) -> Answering<'async_trait>
     where
         'life0: 'async_trait,
         Self: 'async_trait,

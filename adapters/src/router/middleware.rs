@@ -36,7 +36,7 @@ pub trait Middleware: Send + Sync + 'static {
         state: AppState,
         extensions: Extensions,
         next: Next,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<Message>>> + Send + 'async_trait>>
+    ) -> Answering<'async_trait>
     where
         'life0: 'async_trait,
         Self: 'async_trait;
@@ -46,6 +46,9 @@ pub trait Middleware: Send + Sync + 'static {
         false
     }
 }
+
+/// An answer that is not there yet, or none.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Option<Message>>> + Send + 'a>>;
 
 /// What comes after a middleware: the next one, or the handler.
 pub struct Next {
@@ -241,7 +244,7 @@ where
         state: AppState,
         extensions: Extensions,
         next: Next,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<Message>>> + Send + 'async_trait>>
+    ) -> Answering<'async_trait>
     where
         'life0: 'async_trait,
         Self: 'async_trait,

@@ -52,7 +52,7 @@ mod metrics;
 pub use metrics::{Metrics, Rates, Stats};
 
 mod middleware;
-pub use middleware::{FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
+pub use middleware::{Answering, FnMiddleware, Middleware, MiddlewareChain, Next, from_fn};
 
 mod origin;
 

@@ -242,7 +242,7 @@ impl<'r> Visitor<'_> for Name<'r> {
 mod tests {
     use super::*;
     use crate::router::testing::Around;
-    use crate::router::{Extension, Extensions, Json, Message, Path, Result, from_fn, handler};
+    use crate::router::{Extension, Extensions, Json, Message, Path, from_fn, handler};
 
     /// Says its name and how much of the message has chosen it.
     struct Named(&'static str);
@@ -397,9 +397,7 @@ mod tests {
                 _: crate::router::AppState,
                 _: Extensions,
                 _: crate::router::Next,
-            ) -> std::pin::Pin<
-                Box<dyn Future<Output = Result<Option<Message>>> + Send + 'async_trait>,
-            >
+            ) -> crate::router::Answering<'async_trait>
             where
                 'life0: 'async_trait,
                 Self: 'async_trait,

@@ -12,7 +12,8 @@ use wsforge_core::{CloseCode, Message as Lent, Text};
 use super::app::{App, guarded};
 use super::bucket::Bucket;
 use super::{
-    Connection, Error, Extensions, Handler, Message, MessageType, Outcome, Received, Reply, Result,
+    Answering, Connection, Error, Extensions, Handler, Message, MessageType, Outcome, Received,
+    Reply, Result,
 };
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::Phase;
@@ -21,7 +22,7 @@ use crate::driver::replies::Replies;
 use crate::driver::session::Session;
 use crate::driver::timer::{TICK, Tick};
 use crate::driver::turn;
-use crate::runtime::{BoxFuture, Stage, Task};
+use crate::runtime::{Stage, Task};
 use crate::{CloseInfo, Options};
 
 /// The task of a connection. There is one for each, so it is small.
@@ -30,7 +31,7 @@ pub(crate) struct Serving {
     connection: Connection,
     session: Session,
     /// The handler that goes on with the last message.
-    later: Option<Answering>,
+    later: Option<Answering<'static>>,
     /// By when it has to be done.
     due: Tick,
     bucket: Bucket,
@@ -39,13 +40,10 @@ pub(crate) struct Serving {
     mood: Mood,
 }
 
-/// A handler's answer.
-type Answering = BoxFuture<Result<Option<Message>>>;
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mood {
     Handling,
-    /// Something has panicked, so nothing more is handled.
+    /// A handler has panicked or was given up, so nothing more is handled.
     Deaf,
     /// It is over, and everybody knows.
     Over,
@@ -54,7 +52,7 @@ enum Mood {
 /// Why no more messages are handled for now.
 enum Stop {
     /// A handler goes on; it has been polled once.
-    Later(Answering),
+    Later(Answering<'static>),
     Panicked,
     /// There were too many.
     TooFast,
@@ -77,7 +75,7 @@ impl Serving {
         if let Some(connect) = &self.app.hooks.connect
             && guarded(|| connect(&self.app.manager, self.connection.id_text())).is_none()
         {
-            self.fail();
+            self.fail(FAILED);
         }
     }
 
@@ -88,25 +86,18 @@ impl Serving {
                 return Poll::Ready(());
             }
             if let Some(later) = &mut self.later {
-                match guarded(|| later.as_mut().poll(cx)) {
-                    Some(Poll::Pending) if self.is_abandoned() => {
-                        self.forget();
-                        self.mood = Mood::Deaf;
-                    }
-                    Some(Poll::Pending) if self.due > self.now() => return self.rest(cx, self.due),
-                    Some(Poll::Pending) => {
-                        self.forget();
-                        self.connection.close(CloseCode::INTERNAL, "the server was too slow");
-                        self.mood = Mood::Deaf;
-                    }
-                    Some(Poll::Ready(answer)) => {
-                        self.forget();
-                        self.answer(answer);
-                    }
-                    None => {
-                        self.forget();
-                        self.fail();
-                    }
+                let polled = guarded(|| later.as_mut().poll(cx));
+                let abandoned = self.is_abandoned();
+                if matches!(polled, Some(Poll::Pending)) && !abandoned && self.due > self.now() {
+                    return self.rest(cx, self.due);
+                }
+                self.forget();
+                match polled {
+                    Some(Poll::Ready(answer)) => self.answer(answer),
+                    // Nobody waits for it any more, nor for a Close.
+                    Some(Poll::Pending) if abandoned => self.mood = Mood::Deaf,
+                    Some(Poll::Pending) => self.fail("the server was too slow"),
+                    None => self.fail(FAILED),
                 }
                 continue;
             }
@@ -127,7 +118,7 @@ impl Serving {
                     self.due = timeout.map_or(Tick::NEVER, |timeout| self.now() + timeout);
                     return self.rest(cx, self.due);
                 }
-                Some(Stop::Panicked) => self.fail(),
+                Some(Stop::Panicked) => self.fail(FAILED),
                 Some(Stop::TooFast) => {}
             }
         }
@@ -164,7 +155,7 @@ impl Serving {
             Some(message) => {
                 let _ = message.map(|message| self.connection.reply(&message));
             }
-            None => self.fail(),
+            None => self.fail(FAILED),
         }
     }
 
@@ -174,9 +165,9 @@ impl Serving {
         let _ = guarded(|| drop(later));
     }
 
-    /// Something of the application's has panicked.
-    fn fail(&mut self) {
-        self.connection.close(CloseCode::INTERNAL, "the server failed");
+    /// Something of the application's has panicked, or takes too long.
+    fn fail(&mut self, reason: &str) {
+        self.connection.close(CloseCode::INTERNAL, reason);
         self.mood = Mood::Deaf;
     }
 
@@ -255,8 +246,7 @@ impl Dispatch<'_> {
         lent: Option<&Text<'_>>,
         replies: &mut Replies<'_>,
     ) -> ControlFlow<Stop> {
-        // Who has been closed gets no answers any more.
-        if !self.connection.outbox().has_ended() {
+        if !self.connection.outbox().ignores_peer() {
             match self.app.paths.table(self.table).find(kind, bytes) {
                 Some((handler, routed)) => {
                     self.call(handler, kind, bytes, lent, routed, replies)?;
@@ -344,6 +334,9 @@ impl Receive for Dispatch<'_> {
 fn tell(app: &App, connection: &Connection, error: &Error) -> Option<Option<Message>> {
     guarded(|| (app.hooks.error)(error, connection))
 }
+
+/// What the peer is told of a panic.
+const FAILED: &str = "the server failed";
 
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {

@@ -354,10 +354,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.wants_attention() && self.phase() != Phase::Open
     }
 
-    /// Whether it [is closed](Self::is_closed), and not just the socket has failed: what the peer had sent
-    /// by then still counts.
+    /// Whether nothing that the peer has sent counts any more: it [is closed](Self::is_closed), and not
+    /// just because the socket has failed.
     #[cfg(feature = "router")]
-    pub(crate) fn has_ended(&self) -> bool {
+    pub(crate) fn ignores_peer(&self) -> bool {
         self.wants_attention() && {
             let state = lock(&self.state);
             state.phase != Phase::Open && !state.lost
