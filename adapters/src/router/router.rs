@@ -192,7 +192,7 @@ impl Router {
     }
 
     /// Is called for each connection that has been open, when it is over, its messages are handled, and
-    /// the manager does not have it any more.
+    /// the manager does not have it any more. A handler that still waits is not cut short for it.
     pub fn on_disconnect<F>(mut self, hook: F) -> Self
     where
         F: Fn(&Arc<ConnectionManager>, ConnectionId) + Send + Sync + 'static,
