@@ -94,15 +94,27 @@ on_each_runtime! {
     fn a_peer_may_be_silent_while_a_handler_waits(flavor: Flavor) {
         let gate = Gate::shut();
         let short = Duration::from_millis(200);
-        let router = waiting(&gate).heartbeat(short, short).idle_timeout(Some(short * 3));
+        let router = waiting(&gate).heartbeat(short, short).idle_timeout(Some(short * 2));
         let server = Started::new(flavor, router);
-        let (mut peer, mut watch) = (server.open(), server.open());
+        let mut peer = server.open();
         peer.send_frame(Opcode::Text, "wait");
-        // One that has nothing to wait for is cut off for its silence.
-        while watch.try_frame().is_some() {}
+        // Those that have nothing to wait for are cut off for their silence, one after the other.
+        for _ in 0..2 {
+            let mut watch = server.open();
+            while watch.try_frame().is_some() {}
+        }
         assert!(is_quiet(&peer));
         gate.open();
         assert_eq!(text(&mut peer), "wait");
+        // Nor is it then.
+        peer.send_frame(Opcode::Text, "next");
+        let next = loop {
+            match peer.frame() {
+                frame if frame.opcode == Opcode::Ping => {}
+                frame => break frame,
+            }
+        };
+        assert_eq!(next.payload, b"next");
         server.stop();
     }
 

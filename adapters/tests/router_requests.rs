@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "files")]
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "files")]
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use raw::{Flavor, REQUEST, Raw, frame, request};
@@ -349,7 +351,7 @@ on_each_runtime! {
                     }
                 })
             });
-            let asked = asking.map(|asking| asking.join());
+            let asked = asking.map(ScopedJoinHandle::join);
             over.store(true, Ordering::SeqCst);
             asked.into_iter().for_each(|asked| asked.unwrap());
             assert!(talking.join().unwrap() > 1);
