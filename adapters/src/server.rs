@@ -139,8 +139,9 @@ impl<A: Application> Server<A> {
         let server = self.clone();
         timer.spawn(Task::new(async move {
             let _ = poll_fn(|cx| opening.poll(cx, |_, _, _| Opened::Later(()))).await;
-            drop(opening);
+            // In this order one too many may be refused for a moment, and never one too many let in.
             server.refusing.fetch_sub(1, Ordering::Relaxed);
+            drop(opening);
         }));
     }
 
