@@ -18,9 +18,9 @@ use crate::{CloseInfo, Sender, WebSocket};
 /// A [`WebSocket`] as a stream of bytes, for tunnels: what is written leaves in binary messages, and what
 /// is read are the bytes of the messages that arrive, of either kind, without their boundaries.
 ///
-/// With the feature `tokio` it is an `AsyncRead` and `AsyncWrite` of tokio. The two halves may be used by
-/// two tasks. Like the `WebSocket` itself it makes progress only while one of them is polled: keep reading,
-/// or pings stay unanswered.
+/// With the feature `tokio` it is an `AsyncRead` and `AsyncWrite` of tokio, with `smol` one of smol. The two
+/// halves may be used by two tasks. Like the `WebSocket` itself it makes progress only while one of them is
+/// polled: keep reading, or pings stay unanswered.
 ///
 /// A WebSocket has no half-closed state that lasts. Closing the writing side sends a Close with 1000: what
 /// the peer sends before it has read that still arrives, and it cannot send more. Within

@@ -55,7 +55,7 @@ impl Connect {
     }
 
     /// The timer is looked for when it is needed, within the runtime.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "smol", feature = "tokio"))]
     pub(crate) fn with_timer(
         runtime: Arc<dyn Runtime>,
         url: String,

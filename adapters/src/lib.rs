@@ -42,6 +42,8 @@ pub mod router;
 
 pub mod runtime;
 
+#[cfg(feature = "smol")]
+pub use runtime::smol;
 #[cfg(feature = "tokio")]
 pub use runtime::tokio;
 

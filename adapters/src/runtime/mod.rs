@@ -18,15 +18,20 @@ use bytes::buf::Limit;
 use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::Opening;
 
+#[cfg(feature = "smol")]
+pub mod smol;
+#[cfg(all(feature = "router", feature = "smol"))]
+use self::smol as by_smol;
+
 #[cfg(feature = "tokio")]
 pub mod tokio;
 #[cfg(all(feature = "router", feature = "tokio"))]
 use self::tokio as by_tokio;
 
-#[cfg(any(feature = "router", feature = "tokio"))]
+#[cfg(any(feature = "router", feature = "smol", feature = "tokio"))]
 pub(crate) mod tcp;
 
-#[cfg(all(unix, feature = "tokio"))]
+#[cfg(all(unix, any(feature = "smol", feature = "tokio")))]
 mod threads;
 
 mod task;
@@ -236,7 +241,7 @@ pub(crate) trait Host: Runtime {
     ) -> io::Result<crate::Report>;
 }
 
-/// The runtime that runs the task that asks.
+/// The runtime that runs the task that asks: tokio if that is so, else smol, which anything can run.
 ///
 /// # Errors
 ///
@@ -247,5 +252,8 @@ pub(crate) fn current() -> io::Result<Arc<dyn Host>> {
     if let Some(host) = by_tokio::current() {
         return Ok(host);
     }
+    #[cfg(feature = "smol")]
+    return Ok(Arc::new(by_smol::Smol::default()));
+    #[cfg(not(feature = "smol"))]
     Err(io::Error::other("this has to run within an asynchronous runtime, such as tokio's"))
 }

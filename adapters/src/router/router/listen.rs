@@ -121,14 +121,15 @@ impl Router {
         let stops = StopOnDrop(&workers);
         for socket in sockets {
             let (app, options, places) = (app.clone(), options.clone(), places.clone());
-            let (runtime, on, workers) = (host.clone(), host.clone(), workers.clone());
+            let (host, workers) = (host.clone(), workers.clone());
             let make = move || -> io::Result<BoxFuture<Report>> {
+                let on = runtime::current()?;
                 let door = on.door(socket)?;
                 let endpoint = Endpoint::sharing(places, options, Timer::new(on));
                 let stopped = poll_fn(move |cx| workers.poll_stopped(cx));
                 Ok(Box::pin(Server::new(app, endpoint).run(door, Box::pin(stopped), patience)))
             };
-            stops.0.spawn(move || runtime.run(Box::new(make)))?;
+            stops.0.spawn(move || host.run(Box::new(make)))?;
         }
         poll_fn(|cx| {
             if shutdown.as_mut().poll(cx).is_ready() {
