@@ -15,7 +15,7 @@ mod raw;
 pub use raw::{Frame, MASK, REQUEST, Raw, answer_to, close_body, encode};
 
 mod rt;
-pub use rt::{Acceptor, Listener, Rt, Task};
+pub use rt::{Listener, Rt, Task};
 
 mod transports;
 pub use transports::{Counted, Dribble, Lingering};
@@ -39,11 +39,25 @@ macro_rules! behaviours {
 
             async fn behaviour($rt: Rt) $body
 
+            #[cfg(feature = "smol")]
+            #[test]
+            fn smol_current_thread() {
+                Rt::SmolCurrentThread.run(behaviour);
+            }
+
+            #[cfg(feature = "smol")]
+            #[test]
+            fn smol_multi_thread() {
+                Rt::SmolMultiThread.run(behaviour);
+            }
+
+            #[cfg(feature = "tokio")]
             #[test]
             fn tokio_current_thread() {
                 Rt::TokioCurrentThread.run(behaviour);
             }
 
+            #[cfg(feature = "tokio")]
             #[test]
             fn tokio_multi_thread() {
                 Rt::TokioMultiThread.run(behaviour);

@@ -1,11 +1,15 @@
 //! The runtimes. Tests name none of them.
 
+#[cfg(feature = "smol")]
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "smol")]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
@@ -15,7 +19,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use wsforge::runtime::{self, Runtime, Transport};
-use wsforge::{AcceptError, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket};
+use wsforge::{
+    AcceptError, Acceptor, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket,
+};
 
 use super::raw::Raw;
 
@@ -24,8 +30,20 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
 pub enum Rt {
+    #[cfg(feature = "smol")]
+    SmolCurrentThread,
+    #[cfg(feature = "smol")]
+    SmolMultiThread,
+    #[cfg(feature = "tokio")]
     TokioCurrentThread,
+    #[cfg(feature = "tokio")]
     TokioMultiThread,
+}
+
+#[cfg(feature = "smol")]
+thread_local! {
+    /// What runs this thread's tasks.
+    static EXECUTOR: RefCell<Weak<smol::Executor<'static>>> = const { RefCell::new(Weak::new()) };
 }
 
 impl Rt {
@@ -43,23 +61,52 @@ impl Rt {
     }
 
     fn block_on(self, behaviour: impl Future<Output = ()>) {
-        let mut builder = match self {
-            Self::TokioCurrentThread => tokio::runtime::Builder::new_current_thread(),
-            Self::TokioMultiThread => tokio::runtime::Builder::new_multi_thread(),
-        };
-        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(behaviour);
-        runtime.shutdown_background();
+        match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread => smol_block_on(&Arc::default(), behaviour),
+            #[cfg(feature = "smol")]
+            Self::SmolMultiThread => {
+                let executor = Arc::default();
+                let (_stop, stopped) = oneshot::channel::<()>();
+                let other = Arc::clone(&executor);
+                thread::spawn(move || smol_block_on(&other, async { drop(stopped.await) }));
+                smol_block_on(&executor, behaviour);
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let mut builder = match self {
+                    Self::TokioMultiThread => tokio::runtime::Builder::new_multi_thread(),
+                    _ => tokio::runtime::Builder::new_current_thread(),
+                };
+                let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+                runtime.block_on(behaviour);
+                runtime.shutdown_background();
+            }
+        }
     }
 
     /// Whether tasks run one after the other, and so what is gathered stays so until one yields.
     pub const fn is_single_threaded(self) -> bool {
-        matches!(self, Self::TokioCurrentThread)
+        match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread => true,
+            #[cfg(feature = "smol")]
+            Self::SmolMultiThread => false,
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread => true,
+            #[cfg(feature = "tokio")]
+            Self::TokioMultiThread => false,
+        }
     }
 
-    fn runtime(self) -> impl Runtime {
+    pub fn runtime(self) -> Box<dyn Runtime> {
         match self {
-            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::Tokio,
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                Box::new(wsforge::smol::Smol::default())
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => Box::new(wsforge::tokio::Tokio),
         }
     }
 
@@ -73,6 +120,11 @@ impl Rt {
             let _ = tx.send(task.await);
         };
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => EXECUTOR.with_borrow(|executor| {
+                executor.upgrade().expect("an executor").spawn(task).detach();
+            }),
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => drop(tokio::spawn(task)),
         }
         Task(rx)
@@ -86,6 +138,13 @@ impl Rt {
     pub async fn listen(self) -> Listener {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                let listener = wsforge::smol::listen(address).unwrap();
+                let address = listener.get_ref().local_addr().unwrap();
+                Listener { address, accept: boxed(listener) }
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 let listener = wsforge::tokio::listen(address).unwrap();
                 let address = listener.local_addr().unwrap();
@@ -98,6 +157,11 @@ impl Rt {
     pub fn transport(self, socket: TcpStream) -> Box<dyn Transport> {
         socket.set_nonblocking(true).unwrap();
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                Box::new(smol::Async::new(socket).unwrap())
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 Box::new(tokio::net::TcpStream::from_std(socket).unwrap())
             }
@@ -107,6 +171,13 @@ impl Rt {
     /// Two ends of a connection in memory that holds so many bytes in each direction.
     pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                let (a, b) = tokio::io::duplex(capacity);
+                let [a, b] = [a, b].map(|inner| wsforge::smol::Io::new(Compat(inner)));
+                (Box::new(a), Box::new(b))
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 let (a, b) = tokio::io::duplex(capacity);
                 (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
@@ -117,22 +188,34 @@ impl Rt {
     /// As [`pipe`](Self::pipe), and how often each end was shut down: of the first end, only the second
     /// attempt succeeds.
     pub fn counted_pipe(self, capacity: usize) -> [(Box<dyn Transport>, Arc<AtomicUsize>); 2] {
-        match self {
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
-                let (a, b) = tokio::io::duplex(capacity);
-                [(a, 1), (b, 0)].map(|(inner, hesitates)| {
-                    let shutdowns = Arc::default();
-                    let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
-                    (Box::new(wsforge::tokio::Io::new(io)) as _, shutdowns)
-                })
-            }
-        }
+        let (a, b) = tokio::io::duplex(capacity);
+        [(a, 1), (b, 0)].map(|(inner, hesitates)| {
+            let shutdowns = Arc::default();
+            let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
+            let io: Box<dyn Transport> = match self {
+                #[cfg(feature = "smol")]
+                Self::SmolCurrentThread | Self::SmolMultiThread => {
+                    Box::new(wsforge::smol::Io::new(Compat(io)))
+                }
+                #[cfg(feature = "tokio")]
+                Self::TokioCurrentThread | Self::TokioMultiThread => {
+                    Box::new(wsforge::tokio::Io::new(io))
+                }
+            };
+            (io, shutdowns)
+        })
     }
 
     /// Two ends of a Unix socket.
     #[cfg(unix)]
     pub fn unix_pair(self) -> (Box<dyn Transport>, Box<dyn Transport>) {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                let (a, b) = smol::Async::<std::os::unix::net::UnixStream>::pair().unwrap();
+                (Box::new(a), Box::new(b))
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 let (a, b) = tokio::net::UnixStream::pair().unwrap();
                 (Box::new(a), Box::new(b))
@@ -145,6 +228,12 @@ impl Rt {
     pub fn listen_unix(self, path: &std::path::Path) -> Listener {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                let listener = smol::Async::<std::os::unix::net::UnixListener>::bind(path).unwrap();
+                Listener { address: nowhere, accept: boxed(listener) }
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => Listener {
                 address: nowhere,
                 accept: boxed(tokio::net::UnixListener::bind(path).unwrap()),
@@ -155,6 +244,11 @@ impl Rt {
     #[cfg(unix)]
     pub async fn connect_unix(self, path: &std::path::Path) -> Box<dyn Transport> {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => Box::new(
+                smol::Async::<std::os::unix::net::UnixStream>::connect(path).await.unwrap(),
+            ),
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 Box::new(tokio::net::UnixStream::connect(path).await.unwrap())
             }
@@ -163,20 +257,27 @@ impl Rt {
 
     pub async fn accept(self, io: impl Transport) -> Result<Handshake, AcceptError> {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::accept(io).await,
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::accept(io).await,
         }
     }
 
     pub fn acceptor(self, options: Options) -> Acceptor {
         match self {
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
-                Acceptor::Tokio(wsforge::tokio::acceptor(options))
-            }
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::acceptor(options),
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::acceptor(options),
         }
     }
 
     pub fn connect(self, url: impl Into<String>) -> Connect {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::connect(url),
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::connect(url),
         }
     }
@@ -188,6 +289,11 @@ impl Rt {
         F: Future<Output = ()> + Send + 'static,
     {
         match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                wsforge::smol::serve(listener, decide, handle)
+            }
+            #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
                 wsforge::tokio::serve(listener, decide, handle)
             }
@@ -268,18 +374,6 @@ impl Rt {
             self.connect("ws://a.example/").options(options).over(client).await.unwrap().0
         };
         tokio::join!(accept, connect)
-    }
-}
-
-pub enum Acceptor {
-    Tokio(wsforge::Acceptor),
-}
-
-impl Acceptor {
-    pub async fn accept(&self, io: impl Transport) -> Result<Handshake, AcceptError> {
-        match self {
-            Self::Tokio(acceptor) => acceptor.accept(io).await,
-        }
     }
 }
 
@@ -380,5 +474,47 @@ impl AsyncWrite for Farewells {
         }
         self.shutdowns.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(feature = "smol")]
+fn smol_block_on(executor: &Arc<smol::Executor<'static>>, future: impl Future<Output = ()>) {
+    EXECUTOR.set(Arc::downgrade(executor));
+    smol::block_on(wsforge::smol::run(executor, future));
+}
+
+/// One of tokio's streams as one of those that smol reads and writes.
+#[cfg(feature = "smol")]
+struct Compat<T>(T);
+
+#[cfg(feature = "smol")]
+impl<T: AsyncRead + Unpin> smol::io::AsyncRead for Compat<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let read = Pin::new(&mut self.0).poll_read(cx, &mut buf);
+        read.map_ok(|()| buf.filled().len())
+    }
+}
+
+#[cfg(feature = "smol")]
+impl<T: AsyncWrite + Unpin> smol::io::AsyncWrite for Compat<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
