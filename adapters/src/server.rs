@@ -55,6 +55,10 @@ pub(crate) struct Server<A> {
 /// A pause after which it is tried again to accept, when the process has no descriptors left.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// So many connections are accepted until others on the thread have their turn. Not every runtime sees to
+/// that by itself.
+const MAX_IN_A_ROW: usize = 64;
+
 /// So many connections get their Close at a time, and so much time passes until the next do: else all
 /// their peers would come back at once.
 const WAVE: (usize, Duration) = (256, Duration::from_millis(10));
@@ -80,12 +84,20 @@ impl<A: Application> Server<A> {
         mut shutdown: BoxFuture<()>,
         patience: Duration,
     ) -> Report {
+        let mut in_a_row = 0;
         loop {
             let accepted = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
-                door.poll_open(cx, &self.endpoint).map(Some)
+                if in_a_row == MAX_IN_A_ROW {
+                    in_a_row = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                let accepted = door.poll_open(cx, &self.endpoint);
+                in_a_row = if accepted.is_ready() { in_a_row + 1 } else { 0 };
+                accepted.map(Some)
             });
             match accepted.await {
                 None => break,

@@ -3,15 +3,20 @@
 #[macro_use]
 mod support;
 
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use support::{Dribble, Frame, Lingering, Raw, Rt, options, pattern, text_of, until};
+use support::{Dribble, Frame, Lingering, Raw, Rt, options, pattern, text_of, until, yield_now};
 use tokio::sync::oneshot;
 use wsforge::proto::frame::Opcode;
-use wsforge::{Answer, CloseCode, ConnectionError, Kind, Message, Options, WebSocket};
+use wsforge::runtime::{Listener, Transport};
+use wsforge::{
+    Answer, CloseCode, ConnectionError, Incoming, Kind, Message, Options, Serve, WebSocket,
+};
 
 /// What takes its time where every byte is waited for.
 const LONG: usize = 5000;
@@ -48,7 +53,30 @@ async fn converses(rt: Rt, (mut server, mut client): (WebSocket, WebSocket), lon
     assert!(echo.await);
 }
 
+/// A door at which somebody is always gone already.
+struct Revolving;
+
+impl Listener for Revolving {
+    type Io = Box<dyn Transport>;
+
+    fn poll_accept(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>> {
+        Poll::Ready(Err(ErrorKind::ConnectionAborted.into()))
+    }
+}
+
 behaviours! {
+    async fn a_rush_at_the_door_leaves_others_their_turn(rt: Rt) {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serve = Serve::on(rt.runtime().into(), Revolving, |_: &Incoming<'_>| Answer::accept(), |_: WebSocket| async {});
+        let server = rt.spawn(serve.shutdown(async { drop(stopped.await) }).into_future());
+        yield_now().await;
+        drop(stop);
+        assert_eq!(server.await.opened, 0);
+    }
+
     async fn a_pipe_in_memory_however_small(rt: Rt) {
         for capacity in [1, 7, 64, 100_000] {
             let (server, client) = rt.pair_over(rt.pipe(capacity), Options::default()).await;
