@@ -13,7 +13,6 @@ use wsforge::proto::frame::Opcode;
 use wsforge::proto::handshake::{Accept, Opening, Response, ResponseError};
 use wsforge::proto::hub::Audience;
 use wsforge::proto::{Config, Input, Kind, Output, Timestamp};
-use wsforge::tokio::connect;
 use wsforge::{ConnectError, FanOut, Message, Options, WebSocket};
 
 /// What a refused peer sends behind its request: were it taken for frames, there would be an answer.
@@ -238,7 +237,7 @@ on_each_runtime! {
                 // The client hangs up, and says nothing more.
                 assert_eq!(peer.rest(), b"");
             });
-            let result = flavor.build().block_on(async { connect(url).await });
+            let result = flavor.build().block_on(async { flavor.connect(url).await });
             let error = result.expect_err(what);
             assert!(expected(&error), "{what}: {error:?}");
             server.join().unwrap();
@@ -463,9 +462,9 @@ on_each_runtime! {
     /// With sockets that take little at a time, and nobody waiting for the other.
     fn both_sides_send_as_much_as_they_can(flavor: Flavor) {
         const MESSAGES: u32 = 400;
-        async fn blast(socket: WebSocket) {
+        async fn blast(flavor: Flavor, socket: WebSocket) {
             let (sender, mut receiver) = socket.split();
-            let sending = tokio::spawn(async move {
+            let sending = flavor.spawn(async move {
                 for n in 0..MESSAGES {
                     let len = 4 + (n as usize * 7919) % 20_000;
                     let mut payload = vec![0; len];
@@ -479,7 +478,7 @@ on_each_runtime! {
                 let len = 4 + (n as usize * 7919) % 20_000;
                 assert_eq!((message.as_bytes().len(), &message.as_bytes()[..4]), (len, &n.to_be_bytes()[..]));
             }
-            let sender = sending.await.unwrap();
+            let sender = sending.await;
             sender.send("done").await.unwrap();
             assert_eq!(receiver.recv().await, Some(Message::from("done")));
             receiver.into_socket().close(wsforge::CloseCode::NORMAL, "").await;
@@ -491,15 +490,15 @@ on_each_runtime! {
         let server = Server::start(flavor, setup, move |socket| {
             let ended = ended.clone();
             async move {
-                blast(socket).await;
+                blast(flavor, socket).await;
                 ended.send(()).unwrap();
             }
         });
         let url = format!("ws://{}/", server.address);
         flavor.build().block_on(async {
-            let socket = connect(url).options(options).await.unwrap();
-            let both = tokio::time::timeout(3 * FOREVER, tokio::spawn(blast(socket)));
-            both.await.expect("both get on").unwrap();
+            let socket = flavor.connect(url).options(options).await.unwrap();
+            let both = flavor.spawn(blast(flavor, socket));
+            flavor.within(3 * FOREVER, both).await.expect("both get on");
         });
         ends.recv_timeout(FOREVER).unwrap();
         assert_eq!(server.stop().cut, 0);

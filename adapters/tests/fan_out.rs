@@ -1,4 +1,5 @@
 //! Messages to many, over real sockets.
+#![cfg(feature = "tokio")]
 
 use std::collections::BTreeMap;
 use std::future::Future;

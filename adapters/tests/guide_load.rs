@@ -1,4 +1,5 @@
 //! The load test of the performance guide runs as it stands there, but for where it connects to.
+#![cfg(feature = "tokio")]
 
 use std::env;
 use std::io::{BufRead, BufReader, Lines, Read};

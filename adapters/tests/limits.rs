@@ -11,7 +11,6 @@ use raw::{End, FOREVER, Flavor, REQUEST, Raw, Server, Setup, TINY, echo, echo_se
 use wsforge::proto::frame::Opcode;
 use wsforge::proto::hub::Audience;
 use wsforge::proto::{CloseCode, Kind};
-use wsforge::tokio::connect;
 use wsforge::{FanOut, Options, SendError, Sender};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -277,9 +276,9 @@ on_each_runtime! {
         let mut options = calm();
         options.max_age = Some(SHORT);
         flavor.build().block_on(async {
-            let mut socket = connect(url).options(options).await.unwrap();
-            let end = tokio::time::timeout(FOREVER, socket.recv()).await;
-            assert_eq!(end, Ok(None));
+            let mut socket = flavor.connect(url).options(options).await.unwrap();
+            let end = flavor.within(FOREVER, socket.recv()).await;
+            assert_eq!(end, Some(None));
             let info = socket.close_info().unwrap();
             assert!(info.clean && info.code == 1001, "{info:?}");
         });
@@ -326,7 +325,7 @@ on_each_runtime! {
         peer.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         flavor.build().block_on(async {
             // It waits for room, and learns that there will be none.
-            let refused = tokio::time::timeout(FOREVER, async {
+            let refused = flavor.within(FOREVER, async {
                 while sender.send(vec![0; 16 * 1024]).await.is_ok() {}
             });
             refused.await.unwrap();
@@ -416,10 +415,10 @@ on_each_runtime! {
     fn a_handler_that_gave_up_receiving_does_not_cost_its_peer_the_connection(flavor: Flavor) {
         let mut options = calm();
         options.protocol.idle_timeout = Some(2 * SHORT);
-        let server = Server::start(flavor, options, |mut socket| async move {
-            let nothing = tokio::time::timeout(SHORT / 3, socket.recv()).await;
-            assert!(nothing.is_err());
-            tokio::time::sleep(6 * SHORT).await;
+        let server = Server::start(flavor, options, move |mut socket| async move {
+            let nothing = flavor.within(SHORT / 3, socket.recv()).await;
+            assert_eq!(nothing, None);
+            flavor.sleep(6 * SHORT).await;
             socket.send("awake").await.unwrap();
             echo(socket).await;
         });
@@ -505,9 +504,9 @@ on_each_runtime! {
         options.protocol.ping_interval = Some(SHORT);
         options.protocol.pong_timeout = SHORT;
         options.protocol.idle_timeout = Some(3 * SHORT);
-        let server = Server::start(flavor, options, |mut socket| async move {
+        let server = Server::start(flavor, options, move |mut socket| async move {
             while let Some(message) = socket.recv().await {
-                tokio::time::sleep(6 * SHORT).await;
+                flavor.sleep(6 * SHORT).await;
                 let _ = socket.send(message).await;
             }
         });

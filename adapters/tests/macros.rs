@@ -15,7 +15,7 @@ use wsforge::proto::frame::Opcode;
 
 /// What a peer gets for these texts.
 fn answers(router: Router, texts: &[&str]) -> Vec<String> {
-    let server = Started::new(Flavor::CurrentThread, router);
+    let server = Started::new(Flavor::ANY, router);
     let mut peer = server.open();
     let answers = texts.iter().map(|text| {
         peer.send_frame(Opcode::Text, text);

@@ -1,4 +1,5 @@
 //! What connections cost in memory while nothing happens: the same after a burst as before.
+#![cfg(feature = "tokio")]
 
 mod raw;
 

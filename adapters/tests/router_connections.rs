@@ -444,7 +444,6 @@ on_each_runtime! {
         let manager = router.connection_manager();
         let runtime = flavor.build();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut peer = std::thread::scope(|scope| {
@@ -460,9 +459,8 @@ on_each_runtime! {
                 peer
             });
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    _ = router.listen_on(listener) => {}
+                    _ = flavor.route(router, listener) => {}
                     _ = stopped => {}
                 }
             });

@@ -49,14 +49,12 @@ on_each_runtime! {
             .patience(Duration::from_millis(300));
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ends) = oneshot::channel::<()>();
         let (reported, report) = std::sync::mpsc::channel();
         let running = thread::spawn(move || flavor.build().block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let router = router.shutdown(async { drop(stopped.await) });
-            reported.send(router.listen_on(listener).await.unwrap()).unwrap();
+            reported.send(flavor.route(router, listener).await).unwrap();
             // Something else goes on here.
             drop(ends.await);
         }));

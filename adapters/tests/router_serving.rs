@@ -288,14 +288,13 @@ on_each_runtime! {
         let path = std::env::temp_dir()
             .join(format!("wsforge-{}-{:?}", std::process::id(), thread::current().id()));
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        socket.set_nonblocking(true).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let told = handler(|connection: Connection| {
             format!("{:?} {}", connection.peer_addr(), connection.info().addr)
         });
         let router = Router::new().default_handler(told).shutdown(async { drop(stopped.await) });
         let run = async move {
-            router.listen_on(tokio::net::UnixListener::from_std(socket).unwrap()).await.unwrap()
+            router.listen_on(flavor.unix_listener(socket)).await.unwrap()
         };
         let serving = thread::spawn(move || flavor.build().block_on(run));
         let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -312,6 +311,7 @@ on_each_runtime! {
     }
 }
 
+#[cfg(not(feature = "smol"))]
 #[test]
 fn outside_of_a_runtime_there_is_an_error() {
     let mut listening = echo().listen("127.0.0.1:0");
@@ -320,4 +320,20 @@ fn outside_of_a_runtime_there_is_an_error() {
         panic!("it cannot listen")
     };
     assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+/// Which has a thread of its own, and takes those who have no other.
+#[cfg(feature = "smol")]
+#[test]
+fn outside_of_a_runtime_it_is_smol_that_serves() {
+    let (note, notes) = Notes::new();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = echo().on_listen(move |address| note.send(address).unwrap());
+    let listening = router.listen_until("127.0.0.1:0", async { drop(stopped.await) });
+    let running = thread::spawn(|| smol::block_on(listening));
+    let mut peer = Raw::open(notes.next());
+    peer.echoes("hello");
+    peer.close();
+    drop(stop);
+    assert_eq!(running.join().unwrap().unwrap().opened, 1);
 }

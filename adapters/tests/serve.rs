@@ -13,13 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raw::{End, FOREVER, Flavor, REQUEST, Raw, Server, Setup, TINY, echo, echo_server};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use wsforge::proto::CloseCode;
 use wsforge::proto::frame::Opcode;
 use wsforge::runtime::Listener;
-use wsforge::tokio::{listen, serve, workers};
 use wsforge::{Answer, Options};
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -209,14 +206,14 @@ on_each_runtime! {
         for _ in 0..2 {
             let runtime = flavor.build();
             runtime.block_on(async {
-                let listener = listen(LOCAL.into()).unwrap();
-                let address = listener.local_addr().unwrap();
+                let mut listener = flavor.listen().await;
+                let address = listener.address;
                 let mut options = Options::default();
                 options.handshake_timeout = Duration::from_millis(300);
-                let acceptor = wsforge::tokio::acceptor(options);
+                let acceptor = flavor.acceptor(options);
                 let peer = thread::spawn(move || Raw::connect(address).status());
-                let (io, _) = listener.accept().await.unwrap();
-                let accepted = tokio::time::timeout(FOREVER, acceptor.accept(io)).await;
+                let io = listener.accept().await;
+                let accepted = flavor.within(FOREVER, acceptor.accept(io)).await;
                 let accepted = accepted.expect("the deadline passes");
                 assert!(matches!(accepted, Err(wsforge::AcceptError::TimedOut)), "{accepted:?}");
                 assert_eq!(peer.join().unwrap(), 408);
@@ -230,11 +227,8 @@ on_each_runtime! {
         let runtime = flavor.build();
         let mut address = SocketAddr::from(LOCAL);
         for _ in 0..2 {
-            let listener = {
-                let _entered = runtime.enter();
-                listen(address).unwrap()
-            };
-            address = listener.local_addr().unwrap();
+            let listener = runtime.block_on(async { flavor.listen_on(address).unwrap() });
+            address = listener.address;
             // The server closes first, so its side is what lingers.
             let peer = thread::spawn(move || {
                 let mut peer = Raw::open(address);
@@ -244,7 +238,7 @@ on_each_runtime! {
             });
             let (stop, mut stopped) = tokio::sync::mpsc::channel(1);
             runtime.block_on(async {
-                serve(listener, |_: &_| Answer::accept(), move |mut socket| {
+                flavor.serve(listener, |_: &_| Answer::accept(), move |mut socket| {
                     let stop = stop.clone();
                     async move {
                         socket.close(CloseCode::NORMAL, "").await;
@@ -261,22 +255,18 @@ on_each_runtime! {
 
     fn a_taken_port_is_an_error(flavor: Flavor) {
         let runtime = flavor.build();
-        let _entered = runtime.enter();
-        let listener = listen(LOCAL.into()).unwrap();
-        let address = listener.local_addr().unwrap();
-        assert_eq!(listen(address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-        let taken = workers(2, address, |_| async {}).unwrap_err();
+        let (listener, taken) = runtime.block_on(async {
+            let listener = flavor.listen().await;
+            let taken = flavor.listen_on(listener.address).map(drop);
+            (listener, taken.unwrap_err().kind())
+        });
+        assert_eq!(taken, std::io::ErrorKind::AddrInUse);
+        let taken = flavor.workers(2, listener.address, |_| async {}).unwrap_err();
         assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     }
 
     fn what_a_listener_accepts_does_not_wait_to_fill_packets(flavor: Flavor) {
-        flavor.build().block_on(async {
-            let mut listener = listen(LOCAL.into()).unwrap();
-            let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let accepted = std::future::poll_fn(|cx| Listener::poll_accept(&mut listener, cx));
-            let (stream, _) = accepted.await.unwrap();
-            assert!(SockRef::from(&stream).tcp_nodelay().unwrap());
-        });
+        assert!(flavor.build().block_on(flavor.accepts_without_delay()));
     }
 
     /// Without descriptors a server waits for those that come back, and does not spin.
@@ -370,17 +360,16 @@ fn full(server: Server, status: u16, body: &[u8]) {
 }
 
 /// A listener that counts what goes wrong.
-#[derive(Debug)]
-struct Counting(TcpListener, Arc<AtomicUsize>);
+struct Counting<L>(L, Arc<AtomicUsize>);
 
-impl Listener for Counting {
-    type Io = TcpStream;
+impl<L: Listener> Listener for Counting<L> {
+    type Io = L::Io;
 
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<(TcpStream, Option<SocketAddr>)>> {
-        let accepted = ready!(Listener::poll_accept(&mut self.0, cx));
+    ) -> Poll<std::io::Result<(L::Io, Option<SocketAddr>)>> {
+        let accepted = ready!(self.0.poll_accept(cx));
         self.1.fetch_add(usize::from(accepted.is_err()), Ordering::Relaxed);
         Poll::Ready(accepted)
     }
@@ -394,62 +383,64 @@ fn serve_with_few_descriptors(flavor: Flavor) {
         drop(stop);
     });
     let report = flavor.build().block_on(async {
-        let listener = listen(LOCAL.into()).unwrap();
-        println!("\nlistening on {}", listener.local_addr().unwrap());
+        let listener = flavor.listen().await;
+        println!("\nlistening on {}", listener.address);
         std::io::stdout().flush().unwrap();
         let counted = errors.clone();
-        serve(
-            Counting(listener, counted),
-            |_: &_| Answer::accept(),
-            move |mut socket| {
-                let errors = errors.clone();
-                async move {
-                    while socket.recv().await.is_some() {
-                        let _ = socket.send(errors.load(Ordering::Relaxed).to_string()).await;
+        flavor
+            .serve(
+                Counting(listener, counted),
+                |_: &_| Answer::accept(),
+                move |mut socket| {
+                    let errors = errors.clone();
+                    async move {
+                        while socket.recv().await.is_some() {
+                            let _ = socket.send(errors.load(Ordering::Relaxed).to_string()).await;
+                        }
                     }
-                }
-            },
-        )
-        .shutdown(async { drop(stopped.await) })
-        .await
+                },
+            )
+            .shutdown(async { drop(stopped.await) })
+            .await
     });
     println!("\nstopped, {} cut", report.cut);
 }
 
-#[test]
-fn workers_share_a_port_and_give_their_results() {
-    const PEERS: usize = 64;
-    let (found, addresses) = mpsc::channel();
-    let (stop, stopped) = watch::channel(false);
-    let running = thread::spawn(move || {
-        workers(2, LOCAL.into(), |listener| {
-            found.send((listener.local_addr().unwrap(), thread::current().id())).unwrap();
-            let mut stopped = stopped.clone();
-            async move {
-                serve(listener, |_: &_| Answer::accept(), echo)
-                    .shutdown(async move { drop(stopped.wait_for(|stopped| *stopped).await) })
-                    .await
-            }
-        })
-    });
-    let (address, one) = addresses.recv_timeout(FOREVER).unwrap();
-    let (same, two) = addresses.recv_timeout(FOREVER).unwrap();
-    assert_eq!(address, same);
-    assert_ne!(one, two);
-    let mut peers: Vec<_> = (0..PEERS).map(|_| Raw::open(address)).collect();
-    for peer in &mut peers {
-        peer.echoes("hello");
+on_each_runtime! {
+    fn workers_share_a_port_and_give_their_results(flavor: Flavor) {
+        const PEERS: usize = 64;
+        let (found, addresses) = mpsc::channel();
+        let (stop, stopped) = watch::channel(false);
+        let running = thread::spawn(move || {
+            flavor.workers(2, LOCAL.into(), |listener| {
+                found.send((listener.address, thread::current().id())).unwrap();
+                let mut stopped = stopped.clone();
+                async move {
+                    flavor
+                        .serve(listener, |_: &_| Answer::accept(), echo)
+                        .shutdown(async move { drop(stopped.wait_for(|stopped| *stopped).await) })
+                        .await
+                }
+            })
+        });
+        let (address, one) = addresses.recv_timeout(FOREVER).unwrap();
+        let (same, two) = addresses.recv_timeout(FOREVER).unwrap();
+        assert_eq!(address, same);
+        assert_ne!(one, two);
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Raw::open(address)).collect();
+        for peer in &mut peers {
+            peer.echoes("hello");
+        }
+        peers.into_iter().for_each(Raw::close);
+        stop.send(true).unwrap();
+        let reports = running.join().unwrap().unwrap();
+        assert_eq!(reports.len(), 2);
+        assert_eq!(reports.iter().map(|report| report.opened).sum::<usize>(), PEERS);
+        assert!(reports.iter().all(|report| report.opened > 0 && report.cut == 0), "{reports:?}");
     }
-    peers.into_iter().for_each(Raw::close);
-    stop.send(true).unwrap();
-    let reports = running.join().unwrap().unwrap();
-    assert_eq!(reports.len(), 2);
-    assert_eq!(reports.iter().map(|report| report.opened).sum::<usize>(), PEERS);
-    assert!(reports.iter().all(|report| report.opened > 0 && report.cut == 0), "{reports:?}");
-}
 
-#[test]
-fn there_is_one_worker_at_least() {
-    let results = workers(0, LOCAL.into(), |listener| async move { listener.local_addr().is_ok() });
-    assert_eq!(results.unwrap(), [true]);
+    fn there_is_one_worker_at_least(flavor: Flavor) {
+        let results = flavor.workers(0, LOCAL.into(), |listener| async move { listener.address.port() > 0 });
+        assert_eq!(results.unwrap(), [true]);
+    }
 }

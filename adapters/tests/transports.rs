@@ -97,7 +97,7 @@ behaviours! {
     async fn a_unix_socket_that_listens(rt: Rt) {
         let name = format!("wsforge-{}-{rt:?}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let listener = rt.listen_unix(&path);
+        let listener = rt.unix_listener(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let serve = rt.serve(
             listener,
             |incoming| match incoming.peer_addr {

@@ -1,4 +1,5 @@
 //! The code of the performance guide runs as it stands there.
+#![cfg(feature = "tokio")]
 
 mod live;
 #[path = "../raw/mod.rs"]
@@ -18,6 +19,7 @@ use live::Program;
 use raw::{Flavor, Raw};
 use router::Started;
 use snippets::*;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 use wsforge::prelude::*;
 use wsforge::proto::frame::Opcode;
@@ -25,7 +27,7 @@ use wsforge::runtime::BoxFuture;
 
 /// What a peer gets for a message.
 fn answer(router: Router, opcode: Opcode, payload: impl AsRef<[u8]>) -> (Opcode, Vec<u8>) {
-    let server = Started::new(Flavor::MultiThread, router);
+    let server = Started::new(Flavor::TokioMultiThread, router);
     let mut peer = server.open();
     peer.send_frame(opcode, payload);
     let frame = peer.frame();
@@ -50,7 +52,7 @@ fn with_peers(
     let router =
         Router::new().default_handler(handler).on_connect(move |_, id| came.send(id).unwrap());
     let manager = router.connection_manager();
-    let server = Started::new(Flavor::MultiThread, router);
+    let server = Started::new(Flavor::TokioMultiThread, router);
     let open = |_| (server.open(), comes.recv().unwrap());
     let peers = (0..n).map(open).collect();
     (server, manager, peers)
@@ -61,15 +63,20 @@ fn stop(server: Started, peers: Vec<(Raw, String)>) {
     server.stop();
 }
 
+/// The snippets are for tokio.
+fn tokio_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 fn run<T>(future: impl Future<Output = T>) -> T {
-    Flavor::CurrentThread.build().block_on(future)
+    tokio_runtime().block_on(future)
 }
 
 /// Runs a task on a thread of its own until it is aborted.
 fn task(
     future: impl Future<Output = ()> + Send + 'static,
 ) -> (AbortHandle, thread::JoinHandle<()>) {
-    let runtime = Flavor::CurrentThread.build();
+    let runtime = tokio_runtime();
     let task = runtime.spawn(future);
     let abort = task.abort_handle();
     (abort, thread::spawn(move || drop(runtime.block_on(task))))
@@ -251,7 +258,7 @@ fn what_is_too_much_is_refused() {
     let router = Router::new()
         .with_state(Arc::new(RateLimiter::new(0.001, 1)))
         .default_handler(handler(degradation::rate_limited_handler));
-    let server = Started::new(Flavor::MultiThread, router);
+    let server = Started::new(Flavor::TokioMultiThread, router);
     let mut peer = server.open();
     peer.send_frame(Opcode::Text, "a");
     assert_eq!(peer.frame().payload, b"processed");

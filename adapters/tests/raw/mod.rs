@@ -12,12 +12,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use wsforge::proto::frame::{Header, MAX_HEADER_LEN, Opcode};
-use wsforge::tokio::serve;
 use wsforge::{Answer, CloseInfo, Incoming, Options, Report, WebSocket};
+
+#[path = "../support/mod.rs"]
+mod support;
+pub use support::Rt as Flavor;
 
 /// Nothing here takes so long, unless it never happens.
 pub const FOREVER: Duration = Duration::from_secs(20);
@@ -30,14 +31,7 @@ pub const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r
      Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
      Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// A kind of runtime.
-#[derive(Clone, Copy, Debug)]
-pub enum Flavor {
-    CurrentThread,
-    MultiThread,
-}
-
-/// Makes two tests of each, one for each kind of runtime.
+/// Makes a test of each for every kind of runtime.
 #[macro_export]
 macro_rules! on_each_runtime {
     ($($(#[$meta:meta])* fn $name:ident($flavor:ident: Flavor) $body:block)*) => {$(
@@ -48,34 +42,47 @@ macro_rules! on_each_runtime {
 
             fn test($flavor: Flavor) $body
 
+            #[cfg(feature = "smol")]
             #[test]
-            fn current_thread() {
-                test(Flavor::CurrentThread);
+            fn smol_current_thread() {
+                test(Flavor::SmolCurrentThread);
             }
 
+            #[cfg(feature = "smol")]
             #[test]
-            fn multi_thread() {
-                test(Flavor::MultiThread);
+            fn smol_multi_thread() {
+                test(Flavor::SmolMultiThread);
+            }
+
+            #[cfg(feature = "tokio")]
+            #[test]
+            fn tokio_current_thread() {
+                test(Flavor::TokioCurrentThread);
+            }
+
+            #[cfg(feature = "tokio")]
+            #[test]
+            fn tokio_multi_thread() {
+                test(Flavor::TokioMultiThread);
             }
         }
     )*};
 }
 
 impl Flavor {
-    pub fn build(self) -> Runtime {
-        let runtime = match self {
-            Self::CurrentThread => Builder::new_current_thread().enable_all().build(),
-            Self::MultiThread => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
-        };
-        runtime.unwrap()
-    }
-
     /// As the tests of [`on_each_runtime`] are called.
     pub fn test_name(self, name: &str) -> String {
-        match self {
-            Self::CurrentThread => format!("{name}::current_thread"),
-            Self::MultiThread => format!("{name}::multi_thread"),
-        }
+        let kind = match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread => "smol_current_thread",
+            #[cfg(feature = "smol")]
+            Self::SmolMultiThread => "smol_multi_thread",
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread => "tokio_current_thread",
+            #[cfg(feature = "tokio")]
+            Self::TokioMultiThread => "tokio_multi_thread",
+        };
+        format!("{name}::{kind}")
     }
 }
 
@@ -136,13 +143,14 @@ impl Server {
             socket.set_send_buffer_size(size).unwrap();
             socket.set_recv_buffer_size(size).unwrap();
         }
-        socket.set_nonblocking(true).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(1024).unwrap();
         let listener = std::net::TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let run = async move {
-            serve(TcpListener::from_std(listener).unwrap(), decide, handle)
+            let socket = flavor.listener(listener);
+            flavor
+                .serve(socket, decide, handle)
                 .options(options)
                 .patience(patience)
                 .shutdown(async { drop(stopped.await) })

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use wsforge::Report;
 use wsforge::router::Router;
@@ -27,7 +26,6 @@ impl Started {
         // Not every test's peers answer a Close.
         let router = router.close_timeout(Duration::from_millis(500));
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_nonblocking(true).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         // More than wait by themselves.
         socket.listen(1024).unwrap();
@@ -36,7 +34,7 @@ impl Started {
         let (stop, stopped) = oneshot::channel();
         let run = async move {
             let router = router.shutdown(async { drop(stopped.await) });
-            router.listen_on(TcpListener::from_std(listener).unwrap()).await.unwrap()
+            flavor.route(router, listener).await
         };
         let thread = thread::spawn(move || flavor.build().block_on(run));
         Self { address, stop, thread }

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::resume_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 #[cfg(feature = "smol")]
 use std::sync::Weak;
@@ -16,11 +16,15 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use wsforge::runtime::{self, Runtime, Transport};
+#[cfg(feature = "router")]
+use wsforge::router::Router;
+use wsforge::runtime::{self, Transport};
 use wsforge::{
-    AcceptError, Acceptor, Answer, Connect, Handshake, Incoming, Options, Serve, WebSocket,
+    AcceptError, Acceptor, Answer, Connect, Handshake, Incoming, Options, Report, Serve, WebSocket,
 };
 
 use super::raw::Raw;
@@ -47,12 +51,20 @@ thread_local! {
 }
 
 impl Rt {
+    /// One of them, where it does not matter which.
+    #[cfg(feature = "tokio")]
+    pub const ANY: Self = Self::TokioCurrentThread;
+    #[cfg(all(feature = "smol", not(feature = "tokio")))]
+    pub const ANY: Self = Self::SmolCurrentThread;
+
     /// Runs a behaviour, and fails if it hangs, even if it never yields.
     pub fn run<F: Future<Output = ()>>(self, behaviour: impl FnOnce(Self) -> F + Send + 'static) {
         let (running, over) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
             let _running = running;
-            self.block_on(behaviour(self));
+            let runtime = self.build();
+            runtime.block_on(behaviour(self));
+            runtime.shut_down();
         });
         assert_ne!(over.recv_timeout(DEADLINE), Err(RecvTimeoutError::Timeout), "it hangs");
         if let Err(panic) = thread.join() {
@@ -60,17 +72,17 @@ impl Rt {
         }
     }
 
-    fn block_on(self, behaviour: impl Future<Output = ()>) {
+    pub fn build(self) -> Runtime {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread => smol_block_on(&Arc::default(), behaviour),
+            Self::SmolCurrentThread => Runtime::Smol(Arc::default(), None),
             #[cfg(feature = "smol")]
             Self::SmolMultiThread => {
                 let executor = Arc::default();
-                let (_stop, stopped) = oneshot::channel::<()>();
+                let (stop, stopped) = oneshot::channel();
                 let other = Arc::clone(&executor);
                 thread::spawn(move || smol_block_on(&other, async { drop(stopped.await) }));
-                smol_block_on(&executor, behaviour);
+                Runtime::Smol(executor, Some(stop))
             }
             #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
@@ -78,9 +90,7 @@ impl Rt {
                     Self::TokioMultiThread => tokio::runtime::Builder::new_multi_thread(),
                     _ => tokio::runtime::Builder::new_current_thread(),
                 };
-                let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-                runtime.block_on(behaviour);
-                runtime.shutdown_background();
+                Runtime::Tokio(builder.worker_threads(2).enable_all().build().unwrap())
             }
         }
     }
@@ -99,7 +109,7 @@ impl Rt {
         }
     }
 
-    pub fn runtime(self) -> Box<dyn Runtime> {
+    pub fn runtime(self) -> Box<dyn runtime::Runtime> {
         match self {
             #[cfg(feature = "smol")]
             Self::SmolCurrentThread | Self::SmolMultiThread => {
@@ -134,23 +144,72 @@ impl Rt {
         self.runtime().sleep(duration).await;
     }
 
+    /// What `future` gives, if it does so in time.
+    pub async fn within<T>(self, duration: Duration, future: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(future), pin!(self.sleep(duration))).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
+    }
+
     /// A listener on a port of its own.
     pub async fn listen(self) -> Listener {
+        self.listen_on(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+    }
+
+    /// Whether what our listeners accept does not wait to fill packets.
+    pub async fn accepts_without_delay(self) -> bool {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         match self {
             #[cfg(feature = "smol")]
             Self::SmolCurrentThread | Self::SmolMultiThread => {
-                let listener = wsforge::smol::listen(address).unwrap();
-                let address = listener.get_ref().local_addr().unwrap();
-                Listener { address, accept: boxed(listener) }
+                let mut listener = wsforge::smol::listen(address).unwrap();
+                let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+                let (io, _) =
+                    poll_fn(|cx| runtime::Listener::poll_accept(&mut listener, cx)).await.unwrap();
+                SockRef::from(&io).tcp_nodelay().unwrap()
             }
             #[cfg(feature = "tokio")]
             Self::TokioCurrentThread | Self::TokioMultiThread => {
-                let listener = wsforge::tokio::listen(address).unwrap();
-                let address = listener.local_addr().unwrap();
-                Listener { address, accept: boxed(listener) }
+                let mut listener = wsforge::tokio::listen(address).unwrap();
+                let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let accepted = poll_fn(|cx| runtime::Listener::poll_accept(&mut listener, cx));
+                SockRef::from(&accepted.await.unwrap().0).tcp_nodelay().unwrap()
             }
         }
+    }
+
+    /// A listener on this address. Called within a task.
+    pub fn listen_on(self, address: SocketAddr) -> io::Result<Listener> {
+        Ok(match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                let listener = wsforge::smol::listen(address)?;
+                Listener { address: listener.get_ref().local_addr()?, accept: boxed(listener) }
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                let listener = wsforge::tokio::listen(address)?;
+                Listener { address: listener.local_addr()?, accept: boxed(listener) }
+            }
+        })
+    }
+
+    /// A listener that is there already. Called within a task.
+    pub fn listener(self, listener: std::net::TcpListener) -> Listener {
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let accept = match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                boxed(smol::Async::new(listener).unwrap())
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                boxed(tokio::net::TcpListener::from_std(listener).unwrap())
+            }
+        };
+        Listener { address, accept }
     }
 
     /// A socket of the system as a transport.
@@ -223,22 +282,22 @@ impl Rt {
         }
     }
 
-    /// A listener on a Unix socket, and how to connect to it.
+    /// A listener on a Unix socket that is there already. Called within a task.
     #[cfg(unix)]
-    pub fn listen_unix(self, path: &std::path::Path) -> Listener {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        match self {
+    pub fn unix_listener(self, listener: std::os::unix::net::UnixListener) -> Listener {
+        listener.set_nonblocking(true).unwrap();
+        let accept = match self {
             #[cfg(feature = "smol")]
             Self::SmolCurrentThread | Self::SmolMultiThread => {
-                let listener = smol::Async::<std::os::unix::net::UnixListener>::bind(path).unwrap();
-                Listener { address: nowhere, accept: boxed(listener) }
+                boxed(smol::Async::new(listener).unwrap())
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => Listener {
-                address: nowhere,
-                accept: boxed(tokio::net::UnixListener::bind(path).unwrap()),
-            },
-        }
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                boxed(tokio::net::UnixListener::from_std(listener).unwrap())
+            }
+        };
+        // It has none.
+        Listener { address: SocketAddr::from(([0, 0, 0, 0], 0)), accept }
     }
 
     #[cfg(unix)]
@@ -282,8 +341,9 @@ impl Rt {
         }
     }
 
-    pub fn serve<D, H, F>(self, listener: Listener, decide: D, handle: H) -> Serve<Listener, D, H>
+    pub fn serve<L, D, H, F>(self, listener: L, decide: D, handle: H) -> Serve<L, D, H>
     where
+        L: runtime::Listener,
         D: Fn(&Incoming<'_>) -> Answer + Send + Sync + 'static,
         H: Fn(WebSocket) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -298,6 +358,49 @@ impl Rt {
                 wsforge::tokio::serve(listener, decide, handle)
             }
         }
+    }
+
+    /// Servers on several threads, each with a listener.
+    #[cfg(unix)]
+    pub fn workers<F: Future<Output: Send>>(
+        self,
+        n: usize,
+        address: SocketAddr,
+        serve: impl Fn(Listener) -> F + Sync,
+    ) -> io::Result<Vec<F::Output>> {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                wsforge::smol::workers(n, address, |listener| {
+                    let address = listener.get_ref().local_addr().unwrap();
+                    serve(Listener { address, accept: boxed(listener) })
+                })
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                wsforge::tokio::workers(n, address, |listener| {
+                    let address = listener.local_addr().unwrap();
+                    serve(Listener { address, accept: boxed(listener) })
+                })
+            }
+        }
+    }
+
+    /// Runs a router on this listener.
+    #[cfg(feature = "router")]
+    pub async fn route(self, router: Router, listener: std::net::TcpListener) -> Report {
+        listener.set_nonblocking(true).unwrap();
+        let report = match self {
+            #[cfg(feature = "smol")]
+            Self::SmolCurrentThread | Self::SmolMultiThread => {
+                router.listen_on(smol::Async::new(listener).unwrap()).await
+            }
+            #[cfg(feature = "tokio")]
+            Self::TokioCurrentThread | Self::TokioMultiThread => {
+                router.listen_on(tokio::net::TcpListener::from_std(listener).unwrap()).await
+            }
+        };
+        report.unwrap()
     }
 
     /// A server's and a client's transport, over TCP.
@@ -377,51 +480,94 @@ impl Rt {
     }
 }
 
+/// A runtime that has been made.
+pub enum Runtime {
+    /// What runs tasks, and another thread that does so until this is dropped.
+    #[cfg(feature = "smol")]
+    Smol(Arc<smol::Executor<'static>>, Option<oneshot::Sender<()>>),
+    #[cfg(feature = "tokio")]
+    Tokio(tokio::runtime::Runtime),
+}
+
+impl Runtime {
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::Smol(executor, _) => smol_block_on(executor, future),
+            #[cfg(feature = "tokio")]
+            Self::Tokio(runtime) => runtime.block_on(future),
+        }
+    }
+
+    /// Ends it, and does not wait for that.
+    fn shut_down(self) {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::Smol(..) => {}
+            #[cfg(feature = "tokio")]
+            Self::Tokio(runtime) => runtime.shutdown_background(),
+        }
+    }
+}
+
 type Accepted = (Box<dyn Transport>, Option<SocketAddr>);
 
 pub struct Listener {
     pub address: SocketAddr,
-    #[expect(clippy::type_complexity, reason = "it is the type of one field")]
-    accept: Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send>,
+    accept: Box<dyn runtime::Listener<Io = Box<dyn Transport>>>,
 }
 
 impl Listener {
     pub async fn accept(&mut self) -> Box<dyn Transport> {
-        poll_fn(|cx| (self.accept)(cx)).await.unwrap().0
+        poll_fn(|cx| self.accept.poll_accept(cx)).await.unwrap().0
     }
 }
 
 impl Listener {
     /// As it is, but that `wrap` is put around every transport.
     pub fn wrap<T: Transport>(
-        mut self,
-        mut wrap: impl FnMut(Box<dyn Transport>) -> T + Send + 'static,
+        self,
+        wrap: impl FnMut(Box<dyn Transport>) -> T + Send + 'static,
     ) -> Self {
-        let address = self.address;
-        let accept = Box::new(move |cx: &mut Context<'_>| {
-            let accepted = (self.accept)(cx);
-            accepted.map_ok(|(io, address)| (Box::new(wrap(io)) as Box<dyn Transport>, address))
-        });
-        Self { address, accept }
+        Self { address: self.address, accept: Box::new(Wrapping(self, wrap)) }
     }
 }
 
 impl runtime::Listener for Listener {
     type Io = Box<dyn Transport>;
 
+    fn prepare(&mut self) {
+        self.accept.prepare();
+    }
+
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        (self.accept)(cx)
+        self.accept.poll_accept(cx)
     }
 }
 
-#[expect(clippy::type_complexity, reason = "it is the type of one field")]
-fn boxed<L: runtime::Listener>(
-    mut listener: L,
-) -> Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Accepted>> + Send> {
-    Box::new(move |cx| {
-        let accepted = listener.poll_accept(cx);
-        accepted.map_ok(|(io, address)| (Box::new(io) as Box<dyn Transport>, address))
-    })
+/// A listener, and what is put around what it accepts.
+struct Wrapping<L, W>(L, W);
+
+impl<L, T, W> runtime::Listener for Wrapping<L, W>
+where
+    L: runtime::Listener,
+    T: Transport,
+    W: FnMut(L::Io) -> T + Send + 'static,
+{
+    type Io = Box<dyn Transport>;
+
+    fn prepare(&mut self) {
+        self.0.prepare();
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        let accepted = self.0.poll_accept(cx);
+        accepted.map_ok(|(io, address)| (Box::new((self.1)(io)) as Box<dyn Transport>, address))
+    }
+}
+
+fn boxed<L: runtime::Listener>(listener: L) -> Box<dyn runtime::Listener<Io = Box<dyn Transport>>> {
+    Box::new(Wrapping(listener, |io| io))
 }
 
 /// A task that has been spawned; awaited, it gives its result, and panics if the task did.
@@ -478,9 +624,9 @@ impl AsyncWrite for Farewells {
 }
 
 #[cfg(feature = "smol")]
-fn smol_block_on(executor: &Arc<smol::Executor<'static>>, future: impl Future<Output = ()>) {
+fn smol_block_on<T>(executor: &Arc<smol::Executor<'static>>, future: impl Future<Output = T>) -> T {
     EXECUTOR.set(Arc::downgrade(executor));
-    smol::block_on(wsforge::smol::run(executor, future));
+    smol::block_on(wsforge::smol::run(executor, future))
 }
 
 /// One of tokio's streams as one of those that smol reads and writes.
