@@ -42,16 +42,18 @@ impl Drop for Server {
     }
 }
 
-/// Runs a test on each of the ways to serve.
+/// Runs a test on each runtime and each of the ways to serve.
 fn on_each_api(mode: &str, test: impl AsyncFn(&Server)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for api in ["lent", "router", "router-lent", "socket"] {
-        for threads in ["1", "2"] {
-            let arguments =
-                ["--runtime", "tokio", "--api", api, "--threads", threads, "--mode", mode];
-            let server = Server::start(&arguments);
-            let test = async { tokio::time::timeout(PATIENCE, test(&server)).await };
-            runtime.block_on(test).expect("in time");
+        for on in ["smol", "tokio"] {
+            for threads in ["1", "2"] {
+                let arguments =
+                    ["--runtime", on, "--api", api, "--threads", threads, "--mode", mode];
+                let server = Server::start(&arguments);
+                let test = async { tokio::time::timeout(PATIENCE, test(&server)).await };
+                runtime.block_on(test).expect("in time");
+            }
         }
     }
 }

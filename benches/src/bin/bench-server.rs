@@ -1,9 +1,11 @@
 //! A server of `wsforge` for a load client: `cargo run --release --bin bench-server -- --help`.
 
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -13,8 +15,10 @@ use wsforge::router::{
     self, ConnectionManager, Handler, Json, JsonResponse, Outcome, Received, Reply, Router, State,
     handler,
 };
-use wsforge::tokio::{listen, serve};
-use wsforge::{Answer, FanOut, Options, Replies, WebSocket};
+use wsforge::runtime::Listener;
+use wsforge::smol::Smol;
+use wsforge::tokio::Tokio;
+use wsforge::{Answer, FanOut, Options, Replies, Serve, WebSocket};
 
 /// Serves what a load client asks for.
 #[derive(Clone, Copy, Debug, Parser)]
@@ -29,7 +33,7 @@ struct Arguments {
     /// The port to listen on; 0 takes any that is free.
     #[arg(long, default_value_t = 9001)]
     port: u16,
-    /// With 1, the runtime has a single thread; with more, it spreads tasks over so many.
+    /// With 1, all runs on a single thread; with more, the runtime spreads tasks over so many.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// What becomes of a message.
@@ -39,6 +43,7 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Runtime {
+    Smol,
     Tokio,
 }
 
@@ -80,7 +85,26 @@ struct Owned {
 
 fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
-    let Runtime::Tokio = arguments.runtime;
+    match arguments.runtime {
+        Runtime::Smol => on_smol(arguments),
+        Runtime::Tokio => on_tokio(arguments),
+    }
+}
+
+fn on_smol(arguments: Arguments) -> io::Result<()> {
+    let executor = Arc::default();
+    for _ in 1..arguments.threads {
+        let executor = Arc::clone(&executor);
+        thread::spawn(move || smol::block_on(wsforge::smol::run(&executor, pending::<()>())));
+    }
+    smol::block_on(wsforge::smol::run(&executor, async {
+        let listener = wsforge::smol::listen(arguments.address())?;
+        announce(listener.get_ref().local_addr()?);
+        run(arguments, Arc::new(Smol::default()), listener).await
+    }))
+}
+
+fn on_tokio(arguments: Arguments) -> io::Result<()> {
     let runtime = if arguments.threads <= 1 {
         // As `wsforge::tokio::workers` has it.
         tokio::runtime::Builder::new_current_thread().enable_all().event_interval(256).build()
@@ -88,27 +112,45 @@ fn main() -> io::Result<()> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(arguments.threads).enable_all().build()
     };
-    runtime?.block_on(run(arguments))
+    runtime?.block_on(async {
+        let listener = wsforge::tokio::listen(arguments.address())?;
+        announce(listener.local_addr()?);
+        run(arguments, Arc::new(Tokio), listener).await
+    })
 }
 
-async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
-    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    println!("listening on ws://{}/", listener.local_addr()?);
+impl Arguments {
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+}
+
+fn announce(address: SocketAddr) {
+    println!("listening on ws://{address}/");
+}
+
+async fn run<L: Listener>(
+    Arguments { api, mode, .. }: Arguments,
+    runtime: Arc<dyn wsforge::runtime::Runtime>,
+    listener: L,
+) -> io::Result<()> {
     let accept = |_: &wsforge::Incoming<'_>| Answer::accept();
     let options = Options::default();
     let everybody = FanOut::new();
     match (api, mode) {
         (Api::Lent, Mode::Echo) => {
-            serve(listener, accept, |mut socket: WebSocket| async move {
+            Serve::on(runtime, listener, accept, |mut socket: WebSocket| async move {
                 socket.for_each(echo).await;
             })
             .options(options)
             .await
         }
-        (Api::Lent, Mode::Json) => serve(listener, accept, lent_json).options(options).await,
+        (Api::Lent, Mode::Json) => {
+            Serve::on(runtime, listener, accept, lent_json).options(options).await
+        }
         (Api::Lent, Mode::Broadcast) => {
             let handle = move |socket| lent_broadcast(socket, everybody.clone());
-            serve(listener, accept, handle).options(options).await
+            Serve::on(runtime, listener, accept, handle).options(options).await
         }
         (Api::Router | Api::RouterLent, _) => {
             // The others answer nothing to what is no JSON.
@@ -116,7 +158,7 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
             router.listen_on(listener).await.map_err(io::Error::other)?
         }
         (Api::Socket, Mode::Echo) => {
-            serve(listener, accept, |mut socket: WebSocket| async move {
+            Serve::on(runtime, listener, accept, |mut socket: WebSocket| async move {
                 while let Some(message) = socket.recv().await {
                     if socket.send(message).await.is_err() {
                         return;
@@ -126,10 +168,12 @@ async fn run(Arguments { api, port, mode, .. }: Arguments) -> io::Result<()> {
             .options(options)
             .await
         }
-        (Api::Socket, Mode::Json) => serve(listener, accept, socket_json).options(options).await,
+        (Api::Socket, Mode::Json) => {
+            Serve::on(runtime, listener, accept, socket_json).options(options).await
+        }
         (Api::Socket, Mode::Broadcast) => {
             let handle = move |socket| socket_broadcast(socket, everybody.clone());
-            serve(listener, accept, handle).options(options).await
+            Serve::on(runtime, listener, accept, handle).options(options).await
         }
     };
     Ok(())
