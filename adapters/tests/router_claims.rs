@@ -54,12 +54,12 @@ impl Visit for Line {
     }
 }
 
-/// Defect C19. One test for both kinds of runtime, as there is one log in a process.
+/// Defect C19. One test for all kinds of runtime, as there is one log in a process.
 #[test]
 fn nothing_is_logged_unless_it_is_asked_for_and_everything_is_counted() {
     let log = Log::default();
     tracing::subscriber::set_global_default(log.clone()).unwrap();
-    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
+    for flavor in Flavor::ALL.iter().copied() {
         let (note, notes) = Notes::new();
         let metrics = Arc::new(Metrics::new());
         let router = Router::new()

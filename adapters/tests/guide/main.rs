@@ -27,7 +27,7 @@ use wsforge::runtime::BoxFuture;
 
 /// What a peer gets for a message.
 fn answer(router: Router, opcode: Opcode, payload: impl AsRef<[u8]>) -> (Opcode, Vec<u8>) {
-    let server = Started::new(Flavor::TokioMultiThread, router);
+    let server = Started::new(Flavor::TokioThreads, router);
     let mut peer = server.open();
     peer.send_frame(opcode, payload);
     let frame = peer.frame();
@@ -52,7 +52,7 @@ fn with_peers(
     let router =
         Router::new().default_handler(handler).on_connect(move |_, id| came.send(id).unwrap());
     let manager = router.connection_manager();
-    let server = Started::new(Flavor::TokioMultiThread, router);
+    let server = Started::new(Flavor::TokioThreads, router);
     let open = |_| (server.open(), comes.recv().unwrap());
     let peers = (0..n).map(open).collect();
     (server, manager, peers)
@@ -258,7 +258,7 @@ fn what_is_too_much_is_refused() {
     let router = Router::new()
         .with_state(Arc::new(RateLimiter::new(0.001, 1)))
         .default_handler(handler(degradation::rate_limited_handler));
-    let server = Started::new(Flavor::TokioMultiThread, router);
+    let server = Started::new(Flavor::TokioThreads, router);
     let mut peer = server.open();
     peer.send_frame(Opcode::Text, "a");
     assert_eq!(peer.frame().payload, b"processed");

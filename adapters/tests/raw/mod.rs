@@ -45,25 +45,25 @@ macro_rules! on_each_runtime {
             #[cfg(feature = "smol")]
             #[test]
             fn smol_current_thread() {
-                test(Flavor::SmolCurrentThread);
+                test(Flavor::Smol);
             }
 
             #[cfg(feature = "smol")]
             #[test]
             fn smol_multi_thread() {
-                test(Flavor::SmolMultiThread);
+                test(Flavor::SmolThreads);
             }
 
             #[cfg(feature = "tokio")]
             #[test]
             fn tokio_current_thread() {
-                test(Flavor::TokioCurrentThread);
+                test(Flavor::Tokio);
             }
 
             #[cfg(feature = "tokio")]
             #[test]
             fn tokio_multi_thread() {
-                test(Flavor::TokioMultiThread);
+                test(Flavor::TokioThreads);
             }
         }
     )*};
@@ -74,13 +74,13 @@ impl Flavor {
     pub fn test_name(self, name: &str) -> String {
         let kind = match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread => "smol_current_thread",
+            Self::Smol => "smol_current_thread",
             #[cfg(feature = "smol")]
-            Self::SmolMultiThread => "smol_multi_thread",
+            Self::SmolThreads => "smol_multi_thread",
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread => "tokio_current_thread",
+            Self::Tokio => "tokio_current_thread",
             #[cfg(feature = "tokio")]
-            Self::TokioMultiThread => "tokio_multi_thread",
+            Self::TokioThreads => "tokio_multi_thread",
         };
         format!("{name}::{kind}")
     }

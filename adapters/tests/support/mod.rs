@@ -42,25 +42,25 @@ macro_rules! behaviours {
             #[cfg(feature = "smol")]
             #[test]
             fn smol_current_thread() {
-                Rt::SmolCurrentThread.run(behaviour);
+                Rt::Smol.run(behaviour);
             }
 
             #[cfg(feature = "smol")]
             #[test]
             fn smol_multi_thread() {
-                Rt::SmolMultiThread.run(behaviour);
+                Rt::SmolThreads.run(behaviour);
             }
 
             #[cfg(feature = "tokio")]
             #[test]
             fn tokio_current_thread() {
-                Rt::TokioCurrentThread.run(behaviour);
+                Rt::Tokio.run(behaviour);
             }
 
             #[cfg(feature = "tokio")]
             #[test]
             fn tokio_multi_thread() {
-                Rt::TokioMultiThread.run(behaviour);
+                Rt::TokioThreads.run(behaviour);
             }
         }
     )+};

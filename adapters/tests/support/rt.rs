@@ -35,13 +35,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub enum Rt {
     #[cfg(feature = "smol")]
-    SmolCurrentThread,
+    Smol,
     #[cfg(feature = "smol")]
-    SmolMultiThread,
+    SmolThreads,
     #[cfg(feature = "tokio")]
-    TokioCurrentThread,
+    Tokio,
     #[cfg(feature = "tokio")]
-    TokioMultiThread,
+    TokioThreads,
 }
 
 #[cfg(feature = "smol")]
@@ -53,9 +53,20 @@ thread_local! {
 impl Rt {
     /// One of them, where it does not matter which.
     #[cfg(feature = "tokio")]
-    pub const ANY: Self = Self::TokioCurrentThread;
+    pub const ANY: Self = Self::Tokio;
     #[cfg(all(feature = "smol", not(feature = "tokio")))]
-    pub const ANY: Self = Self::SmolCurrentThread;
+    pub const ANY: Self = Self::Smol;
+
+    pub const ALL: &[Self] = &[
+        #[cfg(feature = "smol")]
+        Self::Smol,
+        #[cfg(feature = "smol")]
+        Self::SmolThreads,
+        #[cfg(feature = "tokio")]
+        Self::Tokio,
+        #[cfg(feature = "tokio")]
+        Self::TokioThreads,
+    ];
 
     /// Runs a behaviour, and fails if it hangs, even if it never yields.
     pub fn run<F: Future<Output = ()>>(self, behaviour: impl FnOnce(Self) -> F + Send + 'static) {
@@ -75,9 +86,9 @@ impl Rt {
     pub fn build(self) -> Runtime {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread => Runtime::Smol(Arc::default(), None),
+            Self::Smol => Runtime::Smol(Arc::default(), None),
             #[cfg(feature = "smol")]
-            Self::SmolMultiThread => {
+            Self::SmolThreads => {
                 let executor = Arc::default();
                 let (stop, stopped) = oneshot::channel();
                 let other = Arc::clone(&executor);
@@ -85,9 +96,9 @@ impl Rt {
                 Runtime::Smol(executor, Some(stop))
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 let mut builder = match self {
-                    Self::TokioMultiThread => tokio::runtime::Builder::new_multi_thread(),
+                    Self::TokioThreads => tokio::runtime::Builder::new_multi_thread(),
                     _ => tokio::runtime::Builder::new_current_thread(),
                 };
                 Runtime::Tokio(builder.worker_threads(2).enable_all().build().unwrap())
@@ -99,24 +110,22 @@ impl Rt {
     pub const fn is_single_threaded(self) -> bool {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread => true,
+            Self::Smol => true,
             #[cfg(feature = "smol")]
-            Self::SmolMultiThread => false,
+            Self::SmolThreads => false,
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread => true,
+            Self::Tokio => true,
             #[cfg(feature = "tokio")]
-            Self::TokioMultiThread => false,
+            Self::TokioThreads => false,
         }
     }
 
     pub fn runtime(self) -> Box<dyn runtime::Runtime> {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                Box::new(wsforge::smol::Smol::default())
-            }
+            Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Smol::default()),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => Box::new(wsforge::tokio::Tokio),
+            Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Tokio),
         }
     }
 
@@ -131,11 +140,11 @@ impl Rt {
         };
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => EXECUTOR.with_borrow(|executor| {
+            Self::Smol | Self::SmolThreads => EXECUTOR.with_borrow(|executor| {
                 executor.upgrade().expect("an executor").spawn(task).detach();
             }),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => drop(tokio::spawn(task)),
+            Self::Tokio | Self::TokioThreads => drop(tokio::spawn(task)),
         }
         Task(rx)
     }
@@ -162,7 +171,7 @@ impl Rt {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
+            Self::Smol | Self::SmolThreads => {
                 let mut listener = wsforge::smol::listen(address).unwrap();
                 let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
                 let (io, _) =
@@ -170,7 +179,7 @@ impl Rt {
                 SockRef::from(&io).tcp_nodelay().unwrap()
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 let mut listener = wsforge::tokio::listen(address).unwrap();
                 let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let accepted = poll_fn(|cx| runtime::Listener::poll_accept(&mut listener, cx));
@@ -183,12 +192,12 @@ impl Rt {
     pub fn listen_on(self, address: SocketAddr) -> io::Result<Listener> {
         Ok(match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
+            Self::Smol | Self::SmolThreads => {
                 let listener = wsforge::smol::listen(address)?;
                 Listener { address: listener.get_ref().local_addr()?, accept: boxed(listener) }
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 let listener = wsforge::tokio::listen(address)?;
                 Listener { address: listener.local_addr()?, accept: boxed(listener) }
             }
@@ -201,11 +210,9 @@ impl Rt {
         listener.set_nonblocking(true).unwrap();
         let accept = match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                boxed(smol::Async::new(listener).unwrap())
-            }
+            Self::Smol | Self::SmolThreads => boxed(smol::Async::new(listener).unwrap()),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 boxed(tokio::net::TcpListener::from_std(listener).unwrap())
             }
         };
@@ -217,11 +224,9 @@ impl Rt {
         socket.set_nonblocking(true).unwrap();
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                Box::new(smol::Async::new(socket).unwrap())
-            }
+            Self::Smol | Self::SmolThreads => Box::new(smol::Async::new(socket).unwrap()),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 Box::new(tokio::net::TcpStream::from_std(socket).unwrap())
             }
         }
@@ -231,13 +236,13 @@ impl Rt {
     pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
+            Self::Smol | Self::SmolThreads => {
                 let (a, b) = tokio::io::duplex(capacity);
                 let [a, b] = [a, b].map(|inner| wsforge::smol::Io::new(Compat(inner)));
                 (Box::new(a), Box::new(b))
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 let (a, b) = tokio::io::duplex(capacity);
                 (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
             }
@@ -253,13 +258,9 @@ impl Rt {
             let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
             let io: Box<dyn Transport> = match self {
                 #[cfg(feature = "smol")]
-                Self::SmolCurrentThread | Self::SmolMultiThread => {
-                    Box::new(wsforge::smol::Io::new(Compat(io)))
-                }
+                Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Io::new(Compat(io))),
                 #[cfg(feature = "tokio")]
-                Self::TokioCurrentThread | Self::TokioMultiThread => {
-                    Box::new(wsforge::tokio::Io::new(io))
-                }
+                Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Io::new(io)),
             };
             (io, shutdowns)
         })
@@ -270,12 +271,12 @@ impl Rt {
     pub fn unix_pair(self) -> (Box<dyn Transport>, Box<dyn Transport>) {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
+            Self::Smol | Self::SmolThreads => {
                 let (a, b) = smol::Async::<std::os::unix::net::UnixStream>::pair().unwrap();
                 (Box::new(a), Box::new(b))
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 let (a, b) = tokio::net::UnixStream::pair().unwrap();
                 (Box::new(a), Box::new(b))
             }
@@ -288,11 +289,9 @@ impl Rt {
         listener.set_nonblocking(true).unwrap();
         let accept = match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                boxed(smol::Async::new(listener).unwrap())
-            }
+            Self::Smol | Self::SmolThreads => boxed(smol::Async::new(listener).unwrap()),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 boxed(tokio::net::UnixListener::from_std(listener).unwrap())
             }
         };
@@ -304,11 +303,11 @@ impl Rt {
     pub async fn connect_unix(self, path: &std::path::Path) -> Box<dyn Transport> {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => Box::new(
+            Self::Smol | Self::SmolThreads => Box::new(
                 smol::Async::<std::os::unix::net::UnixStream>::connect(path).await.unwrap(),
             ),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 Box::new(tokio::net::UnixStream::connect(path).await.unwrap())
             }
         }
@@ -317,27 +316,27 @@ impl Rt {
     pub async fn accept(self, io: impl Transport) -> Result<Handshake, AcceptError> {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::accept(io).await,
+            Self::Smol | Self::SmolThreads => wsforge::smol::accept(io).await,
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::accept(io).await,
+            Self::Tokio | Self::TokioThreads => wsforge::tokio::accept(io).await,
         }
     }
 
     pub fn acceptor(self, options: Options) -> Acceptor {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::acceptor(options),
+            Self::Smol | Self::SmolThreads => wsforge::smol::acceptor(options),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::acceptor(options),
+            Self::Tokio | Self::TokioThreads => wsforge::tokio::acceptor(options),
         }
     }
 
     pub fn connect(self, url: impl Into<String>) -> Connect {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => wsforge::smol::connect(url),
+            Self::Smol | Self::SmolThreads => wsforge::smol::connect(url),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => wsforge::tokio::connect(url),
+            Self::Tokio | Self::TokioThreads => wsforge::tokio::connect(url),
         }
     }
 
@@ -350,13 +349,9 @@ impl Rt {
     {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                wsforge::smol::serve(listener, decide, handle)
-            }
+            Self::Smol | Self::SmolThreads => wsforge::smol::serve(listener, decide, handle),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
-                wsforge::tokio::serve(listener, decide, handle)
-            }
+            Self::Tokio | Self::TokioThreads => wsforge::tokio::serve(listener, decide, handle),
         }
     }
 
@@ -370,19 +365,15 @@ impl Rt {
     ) -> io::Result<Vec<F::Output>> {
         match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
-                wsforge::smol::workers(n, address, |listener| {
-                    let address = listener.get_ref().local_addr().unwrap();
-                    serve(Listener { address, accept: boxed(listener) })
-                })
-            }
+            Self::Smol | Self::SmolThreads => wsforge::smol::workers(n, address, |listener| {
+                let address = listener.get_ref().local_addr().unwrap();
+                serve(Listener { address, accept: boxed(listener) })
+            }),
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
-                wsforge::tokio::workers(n, address, |listener| {
-                    let address = listener.local_addr().unwrap();
-                    serve(Listener { address, accept: boxed(listener) })
-                })
-            }
+            Self::Tokio | Self::TokioThreads => wsforge::tokio::workers(n, address, |listener| {
+                let address = listener.local_addr().unwrap();
+                serve(Listener { address, accept: boxed(listener) })
+            }),
         }
     }
 
@@ -392,11 +383,11 @@ impl Rt {
         listener.set_nonblocking(true).unwrap();
         let report = match self {
             #[cfg(feature = "smol")]
-            Self::SmolCurrentThread | Self::SmolMultiThread => {
+            Self::Smol | Self::SmolThreads => {
                 router.listen_on(smol::Async::new(listener).unwrap()).await
             }
             #[cfg(feature = "tokio")]
-            Self::TokioCurrentThread | Self::TokioMultiThread => {
+            Self::Tokio | Self::TokioThreads => {
                 router.listen_on(tokio::net::TcpListener::from_std(listener).unwrap()).await
             }
         };

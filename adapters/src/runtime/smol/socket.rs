@@ -11,8 +11,7 @@ use socket2::SockRef;
 
 use crate::runtime::{Listener, Transport};
 
-/// A socket of TCP or of Unix. The reactor tells of each readiness once, for a system call: so it is
-/// asked before a socket is read, which has nothing more after that as a rule.
+/// A socket of TCP or of Unix.
 impl<S: Send + Sync + 'static> Transport for Async<S>
 where
     for<'a> &'a S: Read + Write,
@@ -20,12 +19,17 @@ where
 {
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_readable(cx))?;
             match self.get_ref().read(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.poll_readable(cx))?;
+                }
                 read => return Poll::Ready(read),
             }
         }
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_readable(self, cx)
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
