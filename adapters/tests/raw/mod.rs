@@ -18,7 +18,7 @@ use wsforge::{Answer, CloseInfo, Incoming, Options, Report, WebSocket};
 
 #[path = "../support/mod.rs"]
 mod support;
-pub use support::Rt as Flavor;
+pub use support::{Listener, Rt as Flavor, yield_now};
 
 /// Nothing here takes so long, unless it never happens.
 pub const FOREVER: Duration = Duration::from_secs(20);

@@ -149,6 +149,18 @@ impl Rt {
         Task(rx)
     }
 
+    /// How many tasks the runtime has that runs this one, or 0 if it does not say.
+    pub fn tasks(self) -> usize {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::Smol | Self::SmolThreads => 0,
+            #[cfg(feature = "tokio")]
+            Self::Tokio | Self::TokioThreads => {
+                tokio::runtime::Handle::current().metrics().num_alive_tasks()
+            }
+        }
+    }
+
     pub async fn sleep(self, duration: Duration) {
         self.runtime().sleep(duration).await;
     }
