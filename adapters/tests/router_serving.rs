@@ -6,7 +6,7 @@ mod router;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,8 +16,7 @@ use router::{Gate, Notes, Started, text};
 use tokio::sync::oneshot;
 use wsforge::proto::frame::Opcode;
 use wsforge::router::{Connection, ConnectionManager, Message, Result, Router, State, handler};
-use wsforge::runtime::Listener;
-use wsforge::tokio::serve;
+use wsforge::runtime::{Listener, Transport};
 use wsforge::{Answer, Incoming, Options, Report};
 
 /// A router that listens by itself.
@@ -46,20 +45,12 @@ impl Listening {
 
 /// A listener whose peers have the addresses that they are told to have, one after the other.
 struct Posing {
-    listener: tokio::net::TcpListener,
+    listener: raw::Listener,
     addresses: VecDeque<&'static str>,
 }
 
-impl Posing {
-    fn on(socket: std::net::TcpListener, addresses: &[&'static str]) -> Self {
-        socket.set_nonblocking(true).unwrap();
-        let listener = tokio::net::TcpListener::from_std(socket).unwrap();
-        Self { listener, addresses: addresses.iter().copied().collect() }
-    }
-}
-
 impl Listener for Posing {
-    type Io = tokio::net::TcpStream;
+    type Io = Box<dyn Transport>;
 
     fn poll_accept(
         &mut self,
@@ -174,24 +165,28 @@ on_each_runtime! {
             ("192.0.2.3", 101),
         ];
         for routed in [true, false] {
-            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = socket.local_addr().unwrap();
+            let (listens, address) = mpsc::channel();
             let (stop, stopped) = oneshot::channel::<()>();
             let run = async move {
                 let stopped = async { drop(stopped.await) };
-                let listener = Posing::on(socket, &PEERS.map(|(address, _)| address));
+                let listener = flavor.listen().await;
+                listens.send(listener.address).unwrap();
+                let addresses = PEERS.iter().map(|(address, _)| *address).collect();
+                let listener = Posing { listener, addresses };
                 if routed {
                     let router = echo().max_connections_per_address(1).shutdown(stopped);
                     return router.listen_on(listener).await.unwrap();
                 }
                 let mut options = Options::default();
                 options.max_connections_per_address = Some(1);
-                serve(listener, |_: &Incoming<'_>| Answer::accept(), raw::echo)
+                flavor
+                    .serve(listener, |_: &Incoming<'_>| Answer::accept(), raw::echo)
                     .options(options)
                     .shutdown(stopped)
                     .await
             };
             let serving = thread::spawn(move || flavor.build().block_on(run));
+            let address = address.recv().unwrap();
             let mut open = Vec::new();
             for (from, status) in PEERS {
                 let mut peer = Raw::connect(address);

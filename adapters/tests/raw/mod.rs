@@ -1,7 +1,7 @@
 //! Peers that send whatever bytes they like, on blocking sockets, and servers for them to send it to.
 
 // Each test uses its part.
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, missing_docs)]
+#![allow(unused_imports, dead_code, unreachable_pub, missing_debug_implementations, missing_docs)]
 
 use std::fmt;
 use std::future::Future;
