@@ -187,7 +187,11 @@ on_each_runtime! {
         let took = begun.elapsed();
         assert!((PATIENCE - Duration::from_millis(200)..FOREVER).contains(&took), "{took:?}");
         assert_eq!((report.opened, report.closed, report.cut), (peers.len() + 1, peers.len(), 1));
-        assert_eq!(manager.count(), 0);
+        // Its handler ends in a task of its own.
+        while manager.count() > 0 {
+            assert!(begun.elapsed() < FOREVER);
+            thread::yield_now();
+        }
     }
 
     /// Attack D9: what it sends waits in its own socket, and no task is made for it.

@@ -23,7 +23,15 @@ mod executor;
 pub use executor::run;
 use executor::{current, timer};
 
+#[cfg(target_os = "linux")]
+mod edge;
+#[cfg(target_os = "linux")]
+pub use edge::Socket;
+
 mod socket;
+/// A socket of TCP or of Unix, as servers accept them.
+#[cfg(not(target_os = "linux"))]
+pub type Socket<S> = Async<S>;
 
 mod stream;
 pub use stream::Io;
@@ -139,8 +147,9 @@ impl Runtime for Smol {
         Box::pin(async move {
             let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");
             for address in smol::net::resolve((host, port)).await? {
-                match Async::<TcpStream>::connect(address).await {
-                    Ok(stream) => return Ok(Box::new(stream) as Box<dyn Transport>),
+                let stream = Async::<TcpStream>::connect(address).await;
+                match stream.and_then(|stream| Socket::new(stream.into_inner()?)) {
+                    Ok(socket) => return Ok(Box::new(socket) as Box<dyn Transport>),
                     Err(error) => failed = error,
                 }
             }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use smol::Async;
 use socket2::SockRef;
 
+use super::Socket;
 use crate::runtime::{Listener, Transport};
 
 /// A socket of TCP or of Unix.
@@ -33,10 +34,7 @@ where
     }
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [slice] => self.get_ref().write(slice),
-            _ => self.get_ref().write_vectored(slices),
-        }
+        write(self.get_ref(), slices)
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -59,22 +57,54 @@ where
     }
 
     fn abort(&self) {
-        // It may be closed already.
-        let _ = SockRef::from(self.get_ref()).shutdown(Shutdown::Both);
+        abort(self.get_ref());
     }
 
     fn prepare(&self) {
-        // Those of Unix have nothing of the kind.
-        let _ = SockRef::from(self.get_ref()).set_tcp_nodelay(true);
+        prepare(self.get_ref());
     }
 
     fn peer_addr(&self) -> Option<SocketAddr> {
-        SockRef::from(self.get_ref()).peer_addr().ok()?.as_socket()
+        peer_addr(self.get_ref())
     }
 }
 
+pub(super) fn write<S>(socket: &S, slices: &[IoSlice<'_>]) -> io::Result<usize>
+where
+    for<'a> &'a S: Write,
+{
+    let mut socket = socket;
+    match slices {
+        [slice] => socket.write(slice),
+        _ => socket.write_vectored(slices),
+    }
+}
+
+pub(super) fn abort<S>(socket: &S)
+where
+    for<'a> SockRef<'a>: From<&'a S>,
+{
+    // It may be closed already.
+    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+}
+
+pub(super) fn prepare<S>(socket: &S)
+where
+    for<'a> SockRef<'a>: From<&'a S>,
+{
+    // Those of Unix have nothing of the kind.
+    let _ = SockRef::from(socket).set_tcp_nodelay(true);
+}
+
+pub(super) fn peer_addr<S>(socket: &S) -> Option<SocketAddr>
+where
+    for<'a> SockRef<'a>: From<&'a S>,
+{
+    SockRef::from(socket).peer_addr().ok()?.as_socket()
+}
+
 impl Listener for Async<TcpListener> {
-    type Io = Async<TcpStream>;
+    type Io = Socket<TcpStream>;
 
     fn prepare(&mut self) {
         // Accepted sockets inherit it on Linux. Without, they are only slower.
@@ -89,20 +119,20 @@ impl Listener for Async<TcpListener> {
         if !cfg!(target_os = "linux") {
             stream.set_nodelay(SockRef::from(self.get_ref()).tcp_nodelay()?)?;
         }
-        Poll::Ready(Ok((Async::new(stream)?, Some(address))))
+        Poll::Ready(Ok((Socket::new(stream)?, Some(address))))
     }
 }
 
 #[cfg(unix)]
 impl Listener for Async<UnixListener> {
-    type Io = Async<UnixStream>;
+    type Io = Socket<UnixStream>;
 
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>> {
         let (stream, _) = ready!(poll_accept(self, cx, UnixListener::accept))?;
-        Poll::Ready(Ok((Async::new(stream)?, None)))
+        Poll::Ready(Ok((Socket::new(stream)?, None)))
     }
 }
 
