@@ -104,7 +104,7 @@ impl WebSocket {
     ///
     /// If it is dropped before it is ready, the message has not been sent.
     pub fn send(&mut self, message: impl Into<Message>) -> Send<'_> {
-        Send { socket: self, message: Some(message.into()), waited: false }
+        Send { socket: self, message: Some(message.into()) }
     }
 
     /// As [`send`](Self::send), but the message may wait for the next [`flush`](Self::flush), `send` or
@@ -323,7 +323,9 @@ impl WebSocket {
 
     /// Waits until there is room for `len` bytes, or the connection is over.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>, piece: Piece, len: usize) -> Poll<()> {
-        self.poll_each(cx, Aim::Room(piece, len), &mut Nothing).map(|_| ())
+        ready!(self.poll_each(cx, Aim::Room(piece, len), &mut Nothing));
+        self.leave();
+        Poll::Ready(())
     }
 
     pub(crate) fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -464,25 +466,22 @@ impl Drop for Recv<'_> {
 #[must_use = "it sends when it is awaited"]
 pub struct Send<'a> {
     socket: &'a mut WebSocket,
+    /// Until it has been taken.
     message: Option<Message>,
-    /// Whether it had to wait. Most do not, and have nothing to tell when they are dropped.
-    waited: bool,
 }
 
 impl Future for Send<'_> {
     type Output = Result<(), SendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Self { socket, message, waited } = self.get_mut();
-        let sent = socket.poll_send(cx, Piece::Message, message);
-        *waited |= sent.is_pending();
-        sent
+        let Self { socket, message } = self.get_mut();
+        socket.poll_send(cx, Piece::Message, message)
     }
 }
 
 impl Drop for Send<'_> {
     fn drop(&mut self) {
-        if self.waited {
+        if self.message.is_some() {
             self.socket.leave();
         }
     }
