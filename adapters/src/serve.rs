@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wsforge_core::handshake::Request;
 
+use crate::driver::address::Address;
 use crate::driver::endpoint::Endpoint;
 use crate::driver::outbox::Outbox;
 use crate::driver::session::Session;
@@ -160,7 +161,13 @@ where
         Decision::Now((self.decide)(incoming), ())
     }
 
-    fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, (): ()) -> Task {
+    fn serve(
+        self: &Arc<Self>,
+        outbox: Arc<Outbox>,
+        session: Box<Session>,
+        _: Option<Address>,
+        (): (),
+    ) -> Task {
         Task::new((self.handle)(WebSocket::new(outbox, session)))
     }
 }

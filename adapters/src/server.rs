@@ -13,6 +13,7 @@ use std::time::Duration;
 use wsforge_core::handshake::{Reject, Request};
 use wsforge_core::{CloseCode, Output};
 
+use crate::driver::address::Address;
 use crate::driver::endpoint::Endpoint;
 use crate::driver::opening::{Opened, Opening};
 use crate::driver::outbox::{Outbox, Phase};
@@ -31,8 +32,13 @@ pub(crate) trait Application: Send + Sync + 'static {
     fn decide(self: &Arc<Self>, incoming: &Incoming<'_>) -> Decision<Self::Ticket>;
 
     /// Serves a connection, in a task of its own.
-    fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, ticket: Self::Ticket)
-    -> Task;
+    fn serve(
+        self: &Arc<Self>,
+        outbox: Arc<Outbox>,
+        session: Box<Session>,
+        address: Option<Address>,
+        ticket: Self::Ticket,
+    ) -> Task;
 }
 
 /// The answer to a request.
@@ -133,14 +139,17 @@ impl<A: Application> Server<A> {
     fn welcome(self: &Arc<Self>, mut opening: Opening, peer_addr: Option<SocketAddr>) {
         let Endpoint { options, places, timer, .. } = &*self.endpoint;
         let refusing = self.refusing.load(Ordering::Relaxed);
-        let address = peer_addr.map(|address| address.ip());
         let reject = if places.len().saturating_sub(refusing) > options.max_connections {
             Reject { status: 503, headers: &[], body: b"too many connections" }
-        } else if !self.endpoint.take_place(opening.outbox().key(), address) {
+        } else if !self
+            .endpoint
+            .take_place(opening.outbox().key(), peer_addr.map(|address| address.ip()))
+        {
             Reject { status: 429, headers: &[], body: b"too many connections from your address" }
         } else {
+            let address = peer_addr.map(Address::from);
             let (server, state) = (self.clone(), State::Asking);
-            return timer.spawn(Task::staged(Knocking { server, opening, peer_addr, state }));
+            return timer.spawn(Task::staged(Knocking { server, opening, address, state }));
         };
         self.turned_away.fetch_add(1, Ordering::Relaxed);
         if refusing >= MAX_REFUSING {
@@ -211,11 +220,12 @@ impl<A: Application> Server<A> {
     }
 }
 
-/// The task of a peer until its request has been answered.
+/// The task of a peer until its request has been answered. It fits between two blocks that the runtime
+/// allocates, as what comes after it does.
 struct Knocking<A: Application> {
     server: Arc<Server<A>>,
     opening: Opening,
-    peer_addr: Option<SocketAddr>,
+    address: Option<Address>,
     state: State<A::Ticket>,
 }
 
@@ -236,7 +246,7 @@ struct Waiting<T> {
 
 impl<A: Application> Stage for Knocking<A> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Task>> {
-        let Self { server, opening, peer_addr, state } = self.get_mut();
+        let Self { server, opening, address, state } = self.get_mut();
         let Server { app, endpoint, .. } = &**server;
         loop {
             if let State::Waiting(waiting) = state {
@@ -244,7 +254,8 @@ impl<A: Application> Stage for Knocking<A> {
                 *state = State::Answered(ticket);
             }
             let opened = ready!(opening.poll(cx, |request, early, output| {
-                let incoming = Incoming { request: *request, peer_addr: *peer_addr };
+                let peer_addr = address.as_ref().map(SocketAddr::from);
+                let incoming = Incoming { request: *request, peer_addr };
                 match app.decide(&incoming) {
                     Decision::Now(answer, ticket) => {
                         *state = State::Answered(Some(ticket));
@@ -262,7 +273,7 @@ impl<A: Application> Stage for Knocking<A> {
                     let Some(ticket) = ticket.take() else { return Poll::Ready(None) };
                     server.opened.fetch_add(1, Ordering::Relaxed);
                     let outbox = opening.outbox().clone();
-                    return Poll::Ready(Some(app.serve(outbox, session, ticket)));
+                    return Poll::Ready(Some(app.serve(outbox, session, address.take(), ticket)));
                 }
                 Ok(Err(waiting)) => *state = State::Waiting(waiting),
                 // Why there is no connection is the peer's affair.
@@ -310,4 +321,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | ErrorKind::ConnectionReset
             | ErrorKind::Interrupted
     )
+}
+
+#[cfg(all(test, feature = "router"))]
+mod tests {
+    use super::*;
+    use crate::router::app::App;
+
+    /// What glibc has left between the blocks of tokio's that are aligned to 128 bytes.
+    const GAP: usize = 104;
+
+    #[test]
+    fn what_a_connection_is_made_of_fits_into_gaps() {
+        assert!(size_of::<Knocking<App>>() <= GAP);
+        assert!(size_of::<Session>() <= GAP);
+    }
 }

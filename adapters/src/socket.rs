@@ -44,8 +44,8 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    pub(crate) fn new(outbox: Arc<Outbox>, session: Session) -> Self {
-        Self { outbox, session: Some(Box::new(session)) }
+    pub(crate) fn new(outbox: Arc<Outbox>, session: Box<Session>) -> Self {
+        Self { outbox, session: Some(session) }
     }
 
     /// Receives the next message; `None` is the end, see [`close_info`](Self::close_info).

@@ -4,6 +4,7 @@
 //! decodes, and answers what the protocol wants answered. Its [`Outbox`](outbox::Outbox) belongs to all
 //! who send. What they share with other connections is in an [`Endpoint`](endpoint::Endpoint).
 
+pub(crate) mod address;
 pub(crate) mod backlog;
 pub(crate) mod content;
 pub(crate) mod endpoint;

@@ -29,7 +29,7 @@ pub(crate) struct Opening {
 enum Stage {
     Reading(Accept),
     /// The answer is a 101.
-    Open(Option<Session>),
+    Open(Option<Box<Session>>),
     /// The answer is another one, and the peer gets the time to read it.
     Refusing(Box<Session>, Option<AcceptError>),
     /// The head of such an answer is out, and its content follows.
@@ -75,7 +75,7 @@ impl Opening {
         &mut self,
         cx: &mut Context<'_>,
         mut decide: impl FnMut(&Request<'_>, &[u8], &mut Output) -> Opened<R>,
-    ) -> Poll<Result<Result<Session, R>, AcceptError>> {
+    ) -> Poll<Result<Result<Box<Session>, R>, AcceptError>> {
         loop {
             match &mut self.stage {
                 Stage::Reading(_) => {
@@ -145,7 +145,7 @@ impl Opening {
         let endpoint = &self.outbox.endpoint;
         let conn = ServerConnection::refused(endpoint.config.clone(), endpoint.timer.now());
         let session = Session::new(Conn::Server(conn), &[]);
-        self.stage = Stage::Refusing(Box::new(session), Some(error));
+        self.stage = Stage::Refusing(session, Some(error));
     }
 
     /// Answers without having heard anything.

@@ -64,13 +64,14 @@ macro_rules! conn {
 
 impl Session {
     /// A session of `conn`; `early` has arrived with the handshake.
-    pub(crate) fn new(conn: Conn, early: &[u8]) -> Self {
+    pub(crate) fn new(conn: Conn, early: &[u8]) -> Box<Self> {
         let slack = (!early.is_empty()).then(|| {
             let mut slack = Slack::spare();
             slack.parked.extend_from_slice(early);
             slack
         });
-        Self { conn, slack, away: Tick::NEVER, armed: Tick::NEVER, drained: false }
+        let (away, armed) = (Tick::NEVER, Tick::NEVER);
+        Box::new(Self { conn, slack, away, armed, drained: false })
     }
 
     /// Reads, and hands on what comes, until `receiver` has had enough. `None` is the end of the connection.
@@ -475,7 +476,7 @@ impl Session {
     /// All is over, by itself or because of `phase`.
     fn finish<B>(&mut self, outbox: &Arc<Outbox>, phase: Option<Phase>) -> Poll<Option<B>> {
         let error = match phase.unwrap_or_else(|| outbox.phase()) {
-            Phase::Broken => Some(io::Error::from(ErrorKind::BrokenPipe).into()),
+            Phase::Broken | Phase::Lost => Some(io::Error::from(ErrorKind::BrokenPipe).into()),
             Phase::Evicted => Some(ConnectionError::Evicted),
             Phase::Stalled => Some(ConnectionError::Stalled),
             Phase::TimedOut => Some(ConnectionError::TimedOut),

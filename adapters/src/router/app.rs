@@ -12,6 +12,7 @@ use super::origin::Origins;
 use super::paths::Paths;
 use super::serving::Serving;
 use super::{AppState, Connection, ConnectionId, ConnectionManager, Error, Message, Request};
+use crate::driver::address::Address;
 use crate::driver::outbox::Outbox;
 use crate::driver::session::Session;
 use crate::driver::turn;
@@ -79,10 +80,15 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// What is remembered of a request that has been accepted.
 #[derive(Default)]
 pub(crate) struct Ticket {
-    table: u32,
-    peer_addr: Option<SocketAddr>,
+    table: u16,
+    /// Most are not kept.
+    asked: Option<Box<Asked>>,
+}
+
+/// A request that is kept, and what was agreed on.
+struct Asked {
+    request: Arc<Request>,
     subprotocol: Option<String>,
-    request: Option<Arc<Request>>,
 }
 
 impl Application for App {
@@ -109,25 +115,34 @@ impl Application for App {
         }
         let table = found.table;
         if self.hooks.upgrade.is_none() && !self.keeps_requests {
-            let ticket = Ticket { table, peer_addr, ..Ticket::default() };
-            return Decision::Now(Answer::accept(), ticket);
+            return Decision::Now(Answer::accept(), Ticket { table, asked: None });
         }
-        let asked = Arc::new(Request::new(&request, peer_addr, found.params));
-        let Some(upgrade) = &self.hooks.upgrade else {
-            let ticket = Ticket { table, peer_addr, subprotocol: None, request: Some(asked) };
-            return Decision::Now(Answer::accept(), ticket);
+        let request = Arc::new(Request::new(&request, peer_addr, found.params));
+        let ticket = move |request, subprotocol| {
+            let asked = Asked { request, subprotocol };
+            Ticket { table, asked: Some(Box::new(asked)) }
         };
-        later(upgrade.clone(), asked, move |answer, asked| {
-            let subprotocol = answer.picked().map(Into::into);
-            Ticket { table, peer_addr, subprotocol, request: Some(asked) }
-        })
+        match &self.hooks.upgrade {
+            None => Decision::Now(Answer::accept(), ticket(request, None)),
+            Some(upgrade) => later(upgrade.clone(), request, move |answer, request| {
+                ticket(request, answer.picked().map(Into::into))
+            }),
+        }
     }
 
-    fn serve(self: &Arc<Self>, outbox: Arc<Outbox>, session: Session, ticket: Ticket) -> Task {
-        let Ticket { table, peer_addr, subprotocol, request } = ticket;
-        let data = request.as_ref().map(|request| request.take_data()).unwrap_or_default();
-        let request = request.filter(|_| self.keeps_requests);
-        let known = Known { address: peer_addr, subprotocol, request, data };
+    fn serve(
+        self: &Arc<Self>,
+        outbox: Arc<Outbox>,
+        session: Box<Session>,
+        address: Option<Address>,
+        Ticket { table, asked }: Ticket,
+    ) -> Task {
+        let mut known = Known { address, ..Known::default() };
+        if let Some(asked) = asked {
+            known.data = asked.request.take_data();
+            known.subprotocol = asked.subprotocol;
+            known.request = Some(asked.request).filter(|_| self.keeps_requests);
+        }
         let connection = Connection::join_all(self.manager.fan(), outbox, known);
         let mut serving = Serving::new(self.clone(), connection, session, table);
         turn::scope(|| serving.begin());

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 use wsforge_core::frame::{MAX_CONTROL_LEN, Opcode};
 use wsforge_core::hub::MemberId;
@@ -12,6 +13,7 @@ use wsforge_core::{Body, CloseCode};
 use super::data::Data;
 use super::id;
 use super::{ConnectionId, ConnectionRef, Error, Message, MessageType, Request, Result};
+use crate::driver::address::Address;
 use crate::driver::fan::{Fan, Peer};
 use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
 use crate::driver::turn;
@@ -31,13 +33,13 @@ struct Shared {
     id: MemberId,
     /// Where it is not this short, it is in the other part.
     address: Option<SocketAddrV4>,
-    rare: OnceLock<Box<Rare>>,
+    rare: OnceBox<Rare>,
 }
 
 /// What is there only if somebody wants it.
 #[derive(Default)]
 struct Rare {
-    address: Option<SocketAddr>,
+    address: Option<Address>,
     subprotocol: Option<String>,
     request: Option<Arc<Request>>,
     data: Mutex<Data>,
@@ -62,7 +64,7 @@ pub struct ConnectionInfo {
 /// What is known of a connection that begins.
 #[derive(Default)]
 pub(crate) struct Known {
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<Address>,
     pub(crate) subprotocol: Option<String>,
     pub(crate) request: Option<Arc<Request>>,
     pub(crate) data: Data,
@@ -73,14 +75,15 @@ impl Connection {
     pub(crate) fn join_all(of: &Arc<Fan<Self>>, outbox: Arc<Outbox>, known: Known) -> Self {
         let Known { address, subprotocol, request, data } = known;
         let (address, long) = match address {
-            Some(SocketAddr::V4(address)) => (Some(address), None),
+            Some(Address::V4(address)) => (Some(address), None),
             long => (None, long),
         };
-        let rare = OnceLock::new();
+        let rare = OnceBox::new();
         if long.is_some() || subprotocol.is_some() || request.is_some() || !data.is_empty() {
             let data = Mutex::new(data);
-            let kept = Rare { address: long, subprotocol, request, data, ..Rare::default() };
-            rare.get_or_init(|| Box::new(kept));
+            rare.get_or_init(|| {
+                Box::new(Rare { address: long, subprotocol, request, data, ..Rare::default() })
+            });
         }
         let joined =
             of.join(|id| Self(Arc::new(Shared { outbox, of: of.clone(), id, address, rare })));
@@ -120,7 +123,7 @@ impl Connection {
     /// The peer's address, where peers have one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         let short = self.0.address.map(SocketAddr::V4);
-        short.or_else(|| self.0.rare.get()?.address)
+        short.or_else(|| self.0.rare.get()?.address.as_ref().map(SocketAddr::from))
     }
 
     /// The request that it began with, if it is kept: when a handler's extractors look at it, or

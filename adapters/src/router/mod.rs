@@ -2,7 +2,7 @@
 //!
 //! It begins with a [`Router`].
 
-mod app;
+pub(crate) mod app;
 
 mod batcher;
 pub use batcher::MessageBatcher;

@@ -9,7 +9,7 @@ use super::{Middleware, Routes};
 /// Routes by path.
 #[derive(Clone, Default)]
 pub(crate) struct Paths {
-    tree: matchit::Router<u32>,
+    tree: matchit::Router<u16>,
     /// Those for a path, and first those for any other.
     tables: Vec<Routes>,
     others: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Paths {
 
 /// What a path leads to.
 pub(crate) struct Found {
-    pub(crate) table: u32,
+    pub(crate) table: u16,
     pub(crate) params: Vec<(String, String)>,
 }
 
@@ -32,8 +32,8 @@ impl Paths {
         this.tables.push(others);
         for (path, mut routes) in paths {
             routes.build(layers);
-            // It was tried when it was given.
-            if this.tree.insert(path, this.tables.len() as u32).is_ok() {
+            // It was tried when it was given, and they were counted.
+            if this.tree.insert(path, this.tables.len() as u16).is_ok() {
                 this.tables.push(routes);
             }
         }
@@ -53,8 +53,8 @@ impl Paths {
         Some(Found { table: *found.value, params })
     }
 
-    pub(crate) fn table(&self, table: u32) -> &Routes {
-        &self.tables[table as usize]
+    pub(crate) fn table(&self, table: u16) -> &Routes {
+        &self.tables[usize::from(table)]
     }
 
     pub(crate) fn wants_request(&self) -> bool {

@@ -126,8 +126,10 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// If the path is malformed, or the same as one before but for the names of its parameters.
+    /// If the path is malformed, or the same as one before but for the names of its parameters, and if it
+    /// is one of more than 65,535.
     pub fn at(mut self, path: impl Into<String>, routes: Routes) -> Self {
+        assert!(self.paths.len() < usize::from(u16::MAX), "there are too many paths");
         self.paths.push((path.into(), routes));
         if let Err(error) = paths::check(self.paths.iter().map(|(path, _)| &**path)) {
             panic!("{error}");

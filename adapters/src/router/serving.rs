@@ -29,14 +29,14 @@ use crate::{CloseInfo, Options};
 pub(crate) struct Serving {
     app: Arc<App>,
     connection: Connection,
-    session: Session,
+    session: Box<Session>,
     /// The handler that goes on with the last message.
     later: Option<Answering<'static>>,
     /// By when it has to be done.
     due: Tick,
     bucket: Bucket,
     /// Which of the app's tables of routes is this connection's.
-    table: u32,
+    table: u16,
     mood: Mood,
 }
 
@@ -59,7 +59,12 @@ enum Stop {
 }
 
 impl Serving {
-    pub(crate) fn new(app: Arc<App>, connection: Connection, session: Session, table: u32) -> Self {
+    pub(crate) fn new(
+        app: Arc<App>,
+        connection: Connection,
+        session: Box<Session>,
+        table: u16,
+    ) -> Self {
         let options = &connection.outbox().endpoint.options;
         let bucket = Bucket::full(
             options.message_rate,
@@ -234,7 +239,7 @@ struct Dispatch<'a> {
     app: &'a App,
     connection: &'a Connection,
     bucket: &'a mut Bucket,
-    table: u32,
+    table: u16,
     waker: &'a Waker,
 }
 

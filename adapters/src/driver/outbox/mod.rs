@@ -61,8 +61,6 @@ struct State {
     streaming: bool,
     /// The owner has something to do that it does not know of.
     wakes: bool,
-    /// The socket failed before either side had closed.
-    lost: bool,
     /// When the timer ends the connection if nothing changes.
     deadline: Tick,
     owner: Option<Waker>,
@@ -95,6 +93,8 @@ pub(crate) enum Phase {
     Ended,
     /// The socket failed.
     Broken,
+    /// As the one before, when neither side had closed.
+    Lost,
     /// The peer took nothing for too long.
     Stalled,
     /// The handshake or the end took too long.
@@ -179,7 +179,6 @@ impl<T: Transport> Outbox<T> {
             corked: false,
             streaming: false,
             wakes: false,
-            lost: false,
             deadline: Tick::NEVER,
             owner: None,
             backlog: None,
@@ -358,10 +357,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// just because the socket has failed.
     #[cfg(feature = "router")]
     pub(crate) fn ignores_peer(&self) -> bool {
-        self.wants_attention() && {
-            let state = lock(&self.state);
-            state.phase != Phase::Open && !state.lost
-        }
+        self.wants_attention() && !matches!(self.phase(), Phase::Open | Phase::Lost)
     }
 
     /// Whether `len` bytes would be taken now, or never.
@@ -448,8 +444,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     fn fail(&self, state: &mut State, phase: Phase) {
         if !state.phase.is_gone() {
-            state.lost = state.phase == Phase::Open && phase == Phase::Broken;
-            state.phase = phase;
+            let lost = state.phase == Phase::Open && phase == Phase::Broken;
+            state.phase = if lost { Phase::Lost } else { phase };
             state.deadline = Tick::NEVER;
             state.wakes = true;
         }

@@ -443,7 +443,7 @@ mod tests {
         outbox.sleep(&count.context());
         pipe.abort();
         push(&outbox, b"a");
-        assert_eq!((outbox.phase(), count.get()), (Phase::Broken, 1));
-        assert_eq!(outbox.poll_flush(&mut count.context()), Poll::Ready(Err(Phase::Broken)));
+        assert_eq!((outbox.phase(), count.get()), (Phase::Lost, 1));
+        assert_eq!(outbox.poll_flush(&mut count.context()), Poll::Ready(Err(Phase::Lost)));
     }
 }
