@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,12 @@ use crate::Options;
 /// What the connections of a server, or those that a client makes alike, share.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// What its connections are for. It is here, as they have no room for it.
+    #[cfg_attr(
+        not(feature = "router"),
+        expect(dead_code, reason = "the framework's connections ask")
+    )]
+    pub(crate) owner: Arc<dyn Any + Send + Sync>,
     pub(crate) options: Options,
     /// The part of the options that the core wants in an `Arc` of its own.
     pub(crate) config: Arc<Config>,
@@ -42,15 +49,20 @@ impl Places {
 
 impl Endpoint {
     pub(crate) fn new(options: Options, timer: Arc<Timer>) -> Arc<Self> {
-        Self::sharing(Arc::default(), options, timer)
+        Self::of(Arc::new(()), Arc::default(), options, timer)
     }
 
-    /// One of several that share their places.
-    pub(crate) fn sharing(places: Arc<Places>, options: Options, timer: Arc<Timer>) -> Arc<Self> {
+    /// One of an owner's, which may share their places.
+    pub(crate) fn of(
+        owner: Arc<dyn Any + Send + Sync>,
+        places: Arc<Places>,
+        options: Options,
+        timer: Arc<Timer>,
+    ) -> Arc<Self> {
         let config = Arc::new(options.protocol.clone());
         let (serving, abandoned) = (AtomicUsize::new(0), AtomicBool::new(false));
         let taken = Mutex::default();
-        Arc::new(Self { options, config, timer, places, serving, abandoned, taken })
+        Arc::new(Self { owner, options, config, timer, places, serving, abandoned, taken })
     }
 
     /// Counts a connection, until it [leaves](Self::leave).

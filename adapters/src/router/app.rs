@@ -13,6 +13,7 @@ use super::paths::Paths;
 use super::serving::Serving;
 use super::{AppState, Connection, ConnectionId, ConnectionManager, Error, Message, Request};
 use crate::driver::address::Address;
+use crate::driver::endpoint::Endpoint;
 use crate::driver::outbox::Outbox;
 use crate::driver::session::Session;
 use crate::driver::turn;
@@ -91,6 +92,26 @@ struct Asked {
     subprotocol: Option<String>,
 }
 
+impl App {
+    /// The one whose connections an endpoint has.
+    pub(crate) fn of(endpoint: &Endpoint) -> &Self {
+        endpoint.owner.downcast_ref().expect("a router's endpoint")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stand_in(routes: super::Routes) -> Arc<Self> {
+        Arc::new(Self {
+            manager: Arc::new(ConnectionManager::new()),
+            state: AppState::new(),
+            paths: Paths::new(routes, Vec::new(), &[]),
+            origins: Origins::default(),
+            hooks: Hooks::default(),
+            keeps_requests: false,
+            control_frames: false,
+        })
+    }
+}
+
 impl Application for App {
     type Ticket = Ticket;
 
@@ -143,8 +164,8 @@ impl Application for App {
             known.subprotocol = asked.subprotocol;
             known.request = Some(asked.request).filter(|_| self.keeps_requests);
         }
-        let connection = Connection::join_all(self.manager.fan(), outbox, known);
-        let mut serving = Serving::new(self.clone(), connection, session, table);
+        let connection = Connection::join_all(outbox, known);
+        let mut serving = Serving::new(connection, session, table);
         turn::scope(|| serving.begin());
         Task::staged(serving)
     }

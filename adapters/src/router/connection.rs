@@ -10,6 +10,7 @@ use wsforge_core::frame::{MAX_CONTROL_LEN, Opcode};
 use wsforge_core::hub::MemberId;
 use wsforge_core::{Body, CloseCode};
 
+use super::app::App;
 use super::data::Data;
 use super::id;
 use super::{ConnectionId, ConnectionRef, Error, Message, MessageType, Request, Result};
@@ -29,7 +30,6 @@ pub struct Connection(Arc<Shared>);
 /// There is one for each connection, so it is small.
 struct Shared {
     outbox: Arc<Outbox>,
-    of: Arc<Fan<Connection>>,
     id: MemberId,
     /// Where it is not this short, it is in the other part.
     address: Option<SocketAddrV4>,
@@ -72,7 +72,7 @@ pub(crate) struct Known {
 
 impl Connection {
     /// Makes a connection a member.
-    pub(crate) fn join_all(of: &Arc<Fan<Self>>, outbox: Arc<Outbox>, known: Known) -> Self {
+    pub(crate) fn join_all(outbox: Arc<Outbox>, known: Known) -> Self {
         let Known { address, subprotocol, request, data } = known;
         let (address, long) = match address {
             Some(Address::V4(address)) => (Some(address), None),
@@ -85,9 +85,9 @@ impl Connection {
                 Box::new(Rare { address: long, subprotocol, request, data, ..Rare::default() })
             });
         }
-        let joined =
-            of.join(|id| Self(Arc::new(Shared { outbox, of: of.clone(), id, address, rare })));
-        joined.1
+        let endpoint = outbox.endpoint.clone();
+        let join = |id| Self(Arc::new(Shared { outbox, id, address, rare }));
+        App::of(&endpoint).manager.fan().join(join).1
     }
 
     /// What it is called.
@@ -208,7 +208,7 @@ impl Connection {
     /// 255 bytes, or it is in 128 groups already.
     pub fn join(&self, group: &str) -> Result<bool> {
         use wsforge_core::hub::SubscribeError;
-        self.0.of.subscribe(self.0.id, group).map_err(|error| match error {
+        self.of().subscribe(self.0.id, group).map_err(|error| match error {
             SubscribeError::UnknownMember => Error::Closed,
             error => Error::custom(error),
         })
@@ -216,12 +216,12 @@ impl Connection {
 
     /// Leaves a group. `false` if it was not in it. It leaves all of them when it ends.
     pub fn leave(&self, group: &str) -> bool {
-        self.0.of.unsubscribe(self.0.id, group)
+        self.of().unsubscribe(self.0.id, group)
     }
 
     /// The groups that it is in, in no particular order.
     pub fn groups(&self) -> Vec<String> {
-        self.0.of.with_hub(|hub| hub.groups(self.0.id).map(Into::into).collect())
+        self.of().with_hub(|hub| hub.groups(self.0.id).map(Into::into).collect())
     }
 
     /// What was [set](Self::set_data) of this type.
@@ -246,7 +246,7 @@ impl Connection {
 
     /// It is over. `false` if it was before.
     pub(crate) fn end(&self) -> bool {
-        self.0.of.leave(self.0.id)
+        self.of().leave(self.0.id)
     }
 
     /// Nobody is to find anything here any more.
@@ -257,7 +257,7 @@ impl Connection {
     }
 
     fn offer(&self, message: &Message) -> Result<()> {
-        self.push(message, Room::Needed).inspect_err(|_| self.0.of.tally().refuse(1))
+        self.push(message, Room::Needed).inspect_err(|_| self.of().tally().refuse(1))
     }
 
     fn push(&self, message: &Message, room: Room<'_, '_>) -> Result<()> {
@@ -273,6 +273,15 @@ impl Connection {
             Err(Refusal::Full) => Err(Error::Full),
             Err(_) => Err(Error::Closed),
         }
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        App::of(&self.0.outbox.endpoint)
+    }
+
+    /// Those of which it is one.
+    fn of(&self) -> &Fan<Self> {
+        self.app().manager.fan()
     }
 
     fn rare(&self) -> &Rare {
@@ -325,11 +334,16 @@ impl fmt::Debug for Connection {
 
 #[cfg(test)]
 impl Connection {
+    /// Of what clones share.
+    #[cfg(not(wsforge_loom))]
+    pub(crate) const SIZE: usize = size_of::<Shared>();
+
     /// One that nobody is connected to.
     pub(crate) fn stand_in(request: Option<Request>) -> Self {
-        let (outbox, pipe) = crate::driver::outbox::mock::opened(crate::Options::default());
+        let app = App::stand_in(crate::router::Routes::new());
+        let (outbox, pipe) = crate::driver::outbox::mock::opened_of(app);
         let known = Known { request: request.map(Arc::new), ..Known::default() };
-        let connection = Self::join_all(&Arc::default(), outbox, known);
+        let connection = Self::join_all(outbox, known);
         connection.set_data(pipe);
         connection
     }

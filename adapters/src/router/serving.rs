@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -25,19 +24,23 @@ use crate::driver::turn;
 use crate::runtime::{Stage, Task};
 use crate::{CloseInfo, Options};
 
-/// The task of a connection. There is one for each, so it is small.
+/// The task of a connection. There is one for each, so it is small: both this and what a
+/// [`Connection`] is fit into one gap between a runtime's blocks.
 pub(crate) struct Serving {
-    app: Arc<App>,
     connection: Connection,
     session: Box<Session>,
     /// The handler that goes on with the last message.
-    later: Option<Answering<'static>>,
-    /// By when it has to be done.
-    due: Tick,
+    later: Option<Box<Later>>,
     bucket: Bucket,
     /// Which of the app's tables of routes is this connection's.
     table: u16,
     mood: Mood,
+}
+
+struct Later {
+    answer: Answering<'static>,
+    /// By when it has to be there.
+    due: Tick,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,26 +62,21 @@ enum Stop {
 }
 
 impl Serving {
-    pub(crate) fn new(
-        app: Arc<App>,
-        connection: Connection,
-        session: Box<Session>,
-        table: u16,
-    ) -> Self {
+    pub(crate) fn new(connection: Connection, session: Box<Session>, table: u16) -> Self {
         let options = &connection.outbox().endpoint.options;
         let bucket = Bucket::full(
             options.message_rate,
             Tick::floor(connection.outbox().endpoint.timer.now()),
         );
-        let (due, mood) = (Tick::NEVER, Mood::Handling);
         connection.outbox().endpoint.serving.fetch_add(1, Ordering::Relaxed);
-        Self { app, connection, session, later: None, due, bucket, table, mood }
+        Self { connection, session, later: None, bucket, table, mood: Mood::Handling }
     }
 
     /// Says that the connection is there.
     pub(crate) fn begin(&mut self) {
-        if let Some(connect) = &self.app.hooks.connect
-            && guarded(|| connect(&self.app.manager, self.connection.id_text())).is_none()
+        let app = self.connection.app();
+        if let Some(connect) = &app.hooks.connect
+            && guarded(|| connect(&app.manager, self.connection.id_text())).is_none()
         {
             self.fail(FAILED);
         }
@@ -91,10 +89,10 @@ impl Serving {
                 return Poll::Ready(());
             }
             if let Some(later) = &mut self.later {
-                let polled = guarded(|| later.as_mut().poll(cx));
-                let abandoned = self.is_abandoned();
-                if matches!(polled, Some(Poll::Pending)) && !abandoned && self.due > self.now() {
-                    return self.rest(cx, self.due);
+                let polled = guarded(|| later.answer.as_mut().poll(cx));
+                let (due, abandoned) = (later.due, self.is_abandoned());
+                if matches!(polled, Some(Poll::Pending)) && !abandoned && due > self.now() {
+                    return self.rest(cx, due);
                 }
                 self.forget();
                 match polled {
@@ -111,17 +109,17 @@ impl Serving {
             if !self.bucket.refill(rate, now) {
                 return self.rest(cx, now + TICK);
             }
-            let Self { app, connection, session, bucket, table, .. } = self;
-            let (table, waker) = (*table, cx.waker());
+            let Self { connection, session, bucket, table, .. } = self;
+            let (app, table, waker) = (connection.app(), *table, cx.waker());
             let mut dispatch = Dispatch { app, connection, bucket, table, waker };
             let outbox = connection.outbox();
             match ready!(session.poll_each(outbox, cx, Aim::Whole, &mut dispatch)) {
                 None => return Poll::Ready(()),
-                Some(Stop::Later(later)) => {
-                    self.later = Some(later);
+                Some(Stop::Later(answer)) => {
                     let timeout = self.options().handler_timeout;
-                    self.due = timeout.map_or(Tick::NEVER, |timeout| self.now() + timeout);
-                    return self.rest(cx, self.due);
+                    let due = timeout.map_or(Tick::NEVER, |timeout| self.now() + timeout);
+                    self.later = Some(Box::new(Later { answer, due }));
+                    return self.rest(cx, due);
                 }
                 Some(Stop::Panicked) => self.fail(FAILED),
                 Some(Stop::TooFast) => {}
@@ -155,7 +153,7 @@ impl Serving {
             None => Ok(()),
         });
         let Err(error) = answered else { return };
-        match tell(&self.app, &self.connection, &error) {
+        match tell(self.connection.app(), &self.connection, &error) {
             // It may be closing.
             Some(message) => {
                 let _ = message.map(|message| self.connection.reply(&message));
@@ -184,14 +182,14 @@ impl Serving {
         self.mood = Mood::Over;
         self.forget();
         self.connection.end();
-        let hooks = &self.app.hooks;
+        let App { hooks, manager, .. } = self.connection.app();
         if let Some(close) = &hooks.close {
             let dropped = CloseInfo::new(None, String::new(), None);
             let info = self.session.info().unwrap_or(&dropped);
             let _ = guarded(|| close(&self.connection, info));
         }
         if let Some(disconnect) = &hooks.disconnect {
-            let _ = guarded(|| disconnect(&self.app.manager, self.connection.id_text()));
+            let _ = guarded(|| disconnect(manager, self.connection.id_text()));
         }
         let _ = guarded(|| self.connection.clear());
         self.connection.outbox().endpoint.serving.fetch_sub(1, Ordering::Relaxed);
@@ -349,19 +347,17 @@ mod tests {
     use wsforge_core::frame::{Header, Opcode};
     use wsforge_core::{Output, ServerConnection, Timestamp};
 
-    use super::super::app::Hooks;
     use super::super::connection::Known;
-    use super::super::origin::Origins;
-    use super::super::paths::Paths;
-    use super::super::{AppState, ConnectionManager, Routes, State, handler};
+    use super::super::{ConnectionManager, Routes, State, handler};
+    use std::sync::Arc;
+
     use super::*;
-    use crate::Options;
-    use crate::driver::outbox::mock::{Count, Pipe, frames, opened};
+    use crate::driver::outbox::mock::{Count, Pipe, frames, opened_of};
     use crate::driver::session::Conn;
 
     /// A connection with this handler, whose peer has sent the numbers to `n`.
     fn received(n: u8, handler: Arc<dyn Handler>) -> (Serving, Pipe) {
-        let (outbox, pipe) = opened(Options::default());
+        let (outbox, pipe) = opened_of(App::stand_in(Routes::new().default_handler(handler)));
         for n in 0..n {
             let mut sent = Output::new();
             let mask = Some([1, 2, 3, 4]);
@@ -371,17 +367,13 @@ mod tests {
         }
         let config = outbox.endpoint.config.clone();
         let conn = Conn::Server(ServerConnection::after_handshake(config, Timestamp::ZERO));
-        let app = Arc::new(App {
-            manager: Arc::new(ConnectionManager::new()),
-            state: AppState::new(),
-            paths: Paths::new(Routes::new().default_handler(handler), Vec::new(), &[]),
-            origins: Origins::default(),
-            hooks: Hooks::default(),
-            keeps_requests: false,
-            control_frames: false,
-        });
-        let connection = Connection::join_all(app.manager.fan(), outbox, Known::default());
-        (Serving::new(app, connection, Session::new(conn, &[]), 0), pipe)
+        let connection = Connection::join_all(outbox, Known::default());
+        (Serving::new(connection, Session::new(conn, &[]), 0), pipe)
+    }
+
+    #[test]
+    fn it_fits_into_a_gap_with_its_connection() {
+        assert_eq!((size_of::<Serving>(), Connection::SIZE), (40, 40));
     }
 
     fn bodies(pipe: &Pipe) -> Vec<u8> {
@@ -407,7 +399,8 @@ mod tests {
             (0..50).for_each(|_| all.broadcast(message.clone()));
         });
         let (mut serving, pipe) = received(2, speaks);
-        serving.app.state.insert(serving.app.manager.clone());
+        let app = serving.connection.app();
+        app.state.insert(app.manager.clone());
         assert!(Pin::new(&mut serving).poll(&mut Count::default().context()).is_pending());
         assert_eq!((bodies(&pipe), pipe.writes()), ([[0; 50], [1; 50]].concat(), 1));
     }
@@ -423,17 +416,17 @@ mod tests {
                 message
             }),
         );
-        let (app, count) = (serving.app.clone(), Count::default());
+        let (manager, count) = (serving.connection.app().manager.clone(), Count::default());
         let endpoint = serving.connection.outbox().endpoint.clone();
         assert!(Pin::new(&mut serving).poll(&mut count.context()).is_pending());
         assert_eq!((bodies(&pipe), pipe.writes()), ((0..4).collect(), 1));
         // Nobody turns round and round for it.
         assert_eq!(
-            (count.get(), app.manager.count(), endpoint.serving.load(Ordering::Relaxed)),
+            (count.get(), manager.count(), endpoint.serving.load(Ordering::Relaxed)),
             (0, 1, 1)
         );
         drop(serving);
-        assert_eq!((app.manager.count(), endpoint.serving.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((manager.count(), endpoint.serving.load(Ordering::Relaxed)), (0, 0));
         assert!(pipe.is_aborted());
     }
 }

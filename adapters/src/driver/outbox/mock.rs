@@ -236,6 +236,17 @@ pub(crate) fn opened(options: Options) -> (Arc<Outbox>, Pipe) {
     (outbox, pipe)
 }
 
+/// As [`opened`], of an owner's endpoint.
+#[cfg(feature = "router")]
+pub(crate) fn opened_of(owner: Arc<dyn std::any::Any + Send + Sync>) -> (Arc<Outbox>, Pipe) {
+    let timer = Timer::new(Arc::new(Idle));
+    let endpoint = Endpoint::of(owner, Arc::default(), Options::default(), timer);
+    let pipe = Pipe::new();
+    let outbox = Outbox::register(&endpoint, pipe.clone(), false);
+    outbox.open();
+    (outbox, pipe)
+}
+
 /// As [`opened`], of a type that the models can do with, and that no timer knows.
 #[cfg(wsforge_loom)]
 pub(crate) fn alone(options: Options) -> (Arc<Outbox<Pipe>>, Pipe) {

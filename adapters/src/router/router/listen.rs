@@ -103,8 +103,10 @@ impl Router {
 
     async fn run(mut self, runtime: Arc<dyn Runtime>, door: Box<dyn Door>) -> Report {
         let (shutdown, patience) = (self.take_shutdown(), self.patience);
-        let endpoint = Endpoint::new(mem::take(&mut self.options), Timer::new(runtime));
-        Server::new(self.into_app(), endpoint).run(door, shutdown, patience).await
+        let options = mem::take(&mut self.options);
+        let app = self.into_app();
+        let endpoint = Endpoint::of(app.clone(), Arc::default(), options, Timer::new(runtime));
+        Server::new(app, endpoint).run(door, shutdown, patience).await
     }
 
     /// Serves on a thread for each socket.
@@ -125,7 +127,7 @@ impl Router {
             let make = move || -> io::Result<BoxFuture<Report>> {
                 let on = runtime::current()?;
                 let door = on.door(socket)?;
-                let endpoint = Endpoint::sharing(places, options, Timer::new(on));
+                let endpoint = Endpoint::of(app.clone(), places, options, Timer::new(on));
                 let stopped = poll_fn(move |cx| workers.poll_stopped(cx));
                 Ok(Box::pin(Server::new(app, endpoint).run(door, Box::pin(stopped), patience)))
             };
