@@ -6,6 +6,7 @@ mod router;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
@@ -16,7 +17,7 @@ use router::{Gate, Notes, Started, text};
 use tokio::sync::oneshot;
 use wsforge::proto::frame::Opcode;
 use wsforge::router::{Connection, ConnectionManager, Message, Result, Router, State, handler};
-use wsforge::runtime::{Listener, Transport};
+use wsforge::runtime::{BoxFuture, Listener, Runtime, Task, Transport};
 use wsforge::{Answer, Incoming, Options, Report};
 
 /// A router that listens by itself.
@@ -40,6 +41,28 @@ impl Listening {
     fn stop(self) -> Report {
         drop(self.stop);
         self.thread.join().unwrap().unwrap()
+    }
+}
+
+/// A runtime, and how many tasks it was given.
+#[derive(Debug)]
+struct Counting {
+    inner: Box<dyn Runtime>,
+    spawned: Arc<AtomicUsize>,
+}
+
+impl Runtime for Counting {
+    fn spawn(&self, task: Task) {
+        self.spawned.fetch_add(1, Ordering::Relaxed);
+        self.inner.spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        self.inner.sleep(duration)
+    }
+
+    fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>> {
+        self.inner.connect(host, port)
     }
 }
 
@@ -275,6 +298,26 @@ on_each_runtime! {
         let again = Started::new(flavor, router);
         again.open().close();
         again.stop();
+    }
+
+    fn a_runtime_that_is_given_is_not_looked_for(flavor: Flavor) {
+        let (listens, address) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let spawned = Arc::new(AtomicUsize::new(0));
+        let runtime = Arc::new(Counting { inner: flavor.runtime(), spawned: spawned.clone() });
+        let run = async move {
+            let listener = flavor.listen().await;
+            listens.send(listener.address).unwrap();
+            let router = echo().shutdown(async { drop(stopped.await) });
+            router.listen_with(runtime, listener).await
+        };
+        let serving = thread::spawn(move || flavor.build().block_on(run));
+        let mut peer = Raw::open(address.recv().unwrap());
+        peer.echoes("hello");
+        assert_ne!(spawned.load(Ordering::Relaxed), 0);
+        peer.close();
+        drop(stop);
+        assert_eq!(serving.join().unwrap().opened, 1);
     }
 
     #[cfg(unix)]

@@ -1,8 +1,4 @@
-//! What a runtime supplies: a [`Transport`] for each connection, a [`Listener`] for a server, and a
-//! [`Runtime`] that runs tasks and waits.
-//!
-//! Everything else, from the first byte of a handshake to the last of a close, is the same on every
-//! runtime. The adapters here implement these traits; so can you, for sockets of another kind.
+#![doc = include_str!("../../docs/runtime.md")]
 
 use std::fmt;
 use std::future::Future;

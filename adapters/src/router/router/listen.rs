@@ -16,7 +16,7 @@ use crate::router::Result;
 use crate::runtime::{self, BoxFuture, Door, Host, Listener, Runtime, tcp};
 use crate::server::Server;
 
-/// Listening. All of these run on the runtime that they are called in.
+/// Listening. All of these but [`listen_with`](Router::listen_with) run on the runtime that they are called in.
 impl Router {
     /// Serves whoever connects to `address`, such as `0.0.0.0:8080` or `localhost:8080`, until the future
     /// given to [`shutdown`](Self::shutdown) is ready and all connections are closed; for ever without one.
@@ -48,14 +48,21 @@ impl Router {
     /// # Errors
     ///
     /// There is no runtime.
-    pub fn listen_on(self, mut listener: impl Listener) -> BoxFuture<Result<Report>> {
-        Box::pin(async move {
-            let runtime = runtime::current()?;
-            if self.options.tcp.nodelay {
-                listener.prepare();
-            }
-            Ok(self.run(runtime, Box::new(listener)).await)
-        })
+    pub fn listen_on(self, listener: impl Listener) -> BoxFuture<Result<Report>> {
+        Box::pin(async move { Ok(self.listen_with(runtime::current()?, listener).await) })
+    }
+
+    /// As [`listen_on`](Self::listen_on), on a runtime that is not looked for: one of your own, see
+    /// [`runtime`](crate::runtime).
+    pub fn listen_with(
+        self,
+        runtime: Arc<dyn Runtime>,
+        mut listener: impl Listener,
+    ) -> BoxFuture<Report> {
+        if self.options.tcp.nodelay {
+            listener.prepare();
+        }
+        Box::pin(self.run(runtime, Box::new(listener)))
     }
 
     /// Stops listening when `signal` is ready.
