@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
     /// The same, if it is text.
     pub(crate) lent: Option<&'a Text<'a>>,
+    /// Memory for a copy, if there is some: that of the last answer.
+    pub(crate) spare: Option<&'a Spare>,
     /// How much of it has chosen the handler: the route word and the space behind it.
     pub routed: usize,
     /// Who has sent it.
@@ -34,7 +37,39 @@ impl<'a> Received<'a> {
 
     /// The message to keep.
     pub fn to_message(&self) -> Message {
-        Message { data: self.bytes.to_vec(), msg_type: self.kind }
+        let data = match self.spare {
+            Some(spare) => spare.copy(self.bytes),
+            None => self.bytes.to_vec(),
+        };
+        Message { data, msg_type: self.kind }
+    }
+}
+
+/// The memory of the last answer, for the next message: while those of one read are handled, it need not
+/// be allocated for each.
+#[derive(Default)]
+pub(crate) struct Spare(Cell<Vec<u8>>);
+
+impl Spare {
+    /// A copy to keep, which holds at most twice the memory that it needs.
+    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut spare = self.0.take();
+        if spare.capacity() / 2 > bytes.len() {
+            return bytes.to_vec();
+        }
+        spare.extend_from_slice(bytes);
+        spare
+    }
+
+    pub(super) fn put(&self, mut answer: Vec<u8>) {
+        answer.clear();
+        self.0.set(answer);
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spare")
     }
 }
 
@@ -75,5 +110,29 @@ pub trait Handler: Send + Sync + 'static {
     /// give futures that borrow from the handler.
     fn shared(self: Arc<Self>) -> Option<Arc<dyn Handler>> {
         None
+    }
+}
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_takes_the_memory_of_the_last_answer_if_that_is_not_much_too_large() {
+        let spare = Spare::default();
+        for (answer, len, allocations) in
+            [(0, 20, 1), (20, 20, 0), (40, 20, 0), (41, 20, 0), (42, 20, 1), (20, 21, 1)]
+        {
+            let bytes = &[b'a'; 21][..len];
+            let answer = Vec::with_capacity(answer);
+            let mut copy = Vec::new();
+            let count = allocation_counter::measure(|| {
+                spare.put(answer);
+                copy = spare.copy(bytes);
+            });
+            assert_eq!(copy, bytes);
+            assert!(copy.capacity() / 2 <= len);
+            assert_eq!(count.count_total, allocations, "{len}");
+        }
     }
 }

@@ -170,7 +170,8 @@ impl MiddlewareChain {
         // It need not begin with that word any more.
         let routed = if text.is_some() { routed(&self.word, bytes) } else { 0 };
         let lent = text.as_ref();
-        let received = Received { kind, bytes, lent, routed, connection, state, extensions };
+        let received =
+            Received { kind, bytes, lent, spare: None, routed, connection, state, extensions };
         handler.call(&received, &mut Reply::slot(slot))
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use wsforge_core::{Body, Kind, Output};
 
+use super::handler::Spare;
 use super::{Connection, Error, Message, MessageType, Result};
 use crate::Replies;
 
@@ -12,7 +13,7 @@ use crate::Replies;
 pub struct Reply<'a>(To<'a>);
 
 enum To<'a> {
-    Peer { wire: &'a mut (dyn Wire + 'a), connection: &'a Connection },
+    Peer { wire: &'a mut (dyn Wire + 'a), connection: &'a Connection, spare: Option<&'a Spare> },
     Slot(&'a mut Option<Message>),
 }
 
@@ -28,13 +29,19 @@ impl Wire for Replies<'_> {
 }
 
 impl<'a> Reply<'a> {
-    /// To the peer.
-    pub(crate) fn new(replies: &'a mut Replies<'_>, connection: &'a Connection) -> Self {
-        Self::to(replies, connection)
+    /// To the peer; the memory of what is sent is put aside.
+    pub(super) fn new(
+        replies: &'a mut Replies<'_>,
+        connection: &'a Connection,
+        spare: &'a Spare,
+    ) -> Self {
+        Self(To::Peer { wire: replies, connection, spare: Some(spare) })
     }
 
+    /// To the peer.
+    #[cfg(test)]
     pub(super) fn to(wire: &'a mut (dyn Wire + 'a), connection: &'a Connection) -> Self {
-        Self(To::Peer { wire, connection })
+        Self(To::Peer { wire, connection, spare: None })
     }
 
     /// Into `slot`, where the last answer stays.
@@ -74,16 +81,18 @@ impl<'a> Reply<'a> {
             (_, MessageType::Ping | MessageType::Pong | MessageType::Close) => None,
         };
         match (&mut self.0, kind) {
-            (To::Peer { wire, .. }, Some(kind)) => {
+            (To::Peer { wire, spare, .. }, Some(kind)) => {
                 if !message.is_valid() {
                     return Err(Error::InvalidMessage);
                 }
-                let body = if message.data.len() > Output::COPY_LIMIT {
-                    Body::Shared(message.data.into())
-                } else {
-                    Body::Copy(&message.data)
-                };
-                Ok(wire.send(kind, body)?)
+                if message.data.len() > Output::COPY_LIMIT {
+                    return Ok(wire.send(kind, Body::Shared(message.data.into()))?);
+                }
+                wire.send(kind, Body::Copy(&message.data))?;
+                if let Some(spare) = spare {
+                    spare.put(message.data);
+                }
+                Ok(())
             }
             (To::Peer { connection, .. }, None) => connection.send(message),
             (To::Slot(slot), _) => {

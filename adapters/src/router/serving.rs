@@ -10,6 +10,7 @@ use wsforge_core::{CloseCode, Message as Lent, Text};
 
 use super::app::{App, guarded};
 use super::bucket::Bucket;
+use super::handler::Spare;
 use super::{
     Answering, Connection, Error, Extensions, Handler, Message, MessageType, Outcome, Received,
     Reply, Result,
@@ -111,7 +112,8 @@ impl Serving {
             }
             let Self { connection, session, bucket, table, .. } = self;
             let (app, table, waker) = (connection.app(), *table, cx.waker());
-            let mut dispatch = Dispatch { app, connection, bucket, table, waker };
+            let mut dispatch =
+                Dispatch { app, connection, bucket, table, waker, spare: Spare::default() };
             let outbox = connection.outbox();
             match ready!(session.poll_each(outbox, cx, Aim::Whole, &mut dispatch)) {
                 None => return Poll::Ready(()),
@@ -239,6 +241,7 @@ struct Dispatch<'a> {
     bucket: &'a mut Bucket,
     table: u16,
     waker: &'a Waker,
+    spare: Spare,
 }
 
 impl Dispatch<'_> {
@@ -275,8 +278,9 @@ impl Dispatch<'_> {
         let Self { app, connection, waker, .. } = *self;
         let extensions = Extensions::new();
         let (state, extensions) = (&app.state, &extensions);
-        let received = Received { kind, bytes, lent, routed, connection, state, extensions };
-        let reply = &mut Reply::new(replies, connection);
+        let spare = Some(&self.spare);
+        let received = Received { kind, bytes, lent, spare, routed, connection, state, extensions };
+        let reply = &mut Reply::new(replies, connection, &self.spare);
         let handled = guarded(|| match handler.call(&received, reply) {
             Outcome::Done(result) => ControlFlow::Continue(result),
             Outcome::Later(mut later) => match later.as_mut().poll(&mut Context::from_waker(waker))

@@ -44,7 +44,16 @@ impl Around {
             (&*message.data, None)
         };
         let Self { connection, state, extensions, routed } = self;
-        f(&Received { kind, bytes, lent, routed: *routed, connection, state, extensions })
+        f(&Received {
+            kind,
+            bytes,
+            lent,
+            spare: None,
+            routed: *routed,
+            connection,
+            state,
+            extensions,
+        })
     }
 
     /// What the peer gets when the message is handled.
