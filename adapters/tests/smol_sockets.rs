@@ -1,0 +1,144 @@
+//! smol's two kinds of sockets: its own, and on Linux those of an epoll that tells of each change once.
+#![cfg(all(feature = "smol", unix))]
+
+use std::future::{Future, poll_fn};
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::future::{or, zip};
+use smol::{Async, Executor, Timer};
+use wsforge::CloseCode;
+use wsforge::runtime::Transport;
+use wsforge::smol::{Socket, accept, connect, run};
+
+/// Far more than any of this takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn runs<F: Future<Output = ()>>(test: impl FnOnce(Arc<Executor<'static>>) -> F) {
+    let executor = Arc::default();
+    let late = async {
+        Timer::after(DEADLINE).await;
+        panic!("it hangs");
+    };
+    smol::block_on(run(&executor, or(test(executor.clone()), late)));
+}
+
+fn own(socket: UnixStream) -> Box<dyn Transport> {
+    Box::new(Async::new(socket).unwrap())
+}
+
+fn edge(socket: UnixStream) -> Box<dyn Transport> {
+    #[cfg(target_os = "linux")]
+    let socket = Socket::new(socket);
+    #[cfg(not(target_os = "linux"))]
+    let socket: std::io::Result<Socket<UnixStream>> = Async::new(socket);
+    Box::new(socket.unwrap())
+}
+
+type Kind = fn(UnixStream) -> Box<dyn Transport>;
+
+const KINDS: [Kind; 2] = [own, edge];
+
+#[test]
+fn either_kind_carries_a_connection() {
+    runs(async |_| {
+        for (server, client) in KINDS.into_iter().zip([edge, own]) {
+            let (a, b) = UnixStream::pair().unwrap();
+            let serve = async {
+                let mut socket = accept(server(a)).await.unwrap().accept().await.unwrap();
+                while let Some(message) = socket.recv().await {
+                    socket.send(message).await.unwrap();
+                }
+                socket.close_info().unwrap().clean
+            };
+            let talk = async {
+                let (mut socket, _) = connect("ws://a.example/").over(client(b)).await.unwrap();
+                // More than a socket holds, so that both of them wait to write.
+                let long = vec![7; 4 << 20];
+                socket.send("hello").await.unwrap();
+                socket.send(long.clone()).await.unwrap();
+                assert!(socket.recv().await == Some("hello".into()));
+                assert!(socket.recv().await == Some(long.into()));
+                socket.close(CloseCode::NORMAL, "").await.clean
+            };
+            assert_eq!(zip(serve, talk).await, (true, true));
+        }
+    });
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_seen_behind_them() {
+    runs(async |_| {
+        for kind in KINDS {
+            let (a, mut b) = UnixStream::pair().unwrap();
+            let socket = kind(a);
+            // As small as may be, so that a read leaves nothing; and as large, so that it does not fill.
+            for buf in [&mut [0; 5][..], &mut [0; 100]] {
+                b.write_all(b"hello").unwrap();
+                assert_eq!(read(&*socket, buf).await, 5);
+            }
+            b.write_all(b"hello").unwrap();
+            b.shutdown(Shutdown::Write).unwrap();
+            // Told of both at once, one is not told of the end again.
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            let buf = &mut [0; 100];
+            assert_eq!(read(&*socket, buf).await, 5);
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            assert_eq!(read(&*socket, buf).await, 0);
+            // And again.
+            assert_eq!(read(&*socket, buf).await, 0);
+        }
+    });
+}
+
+#[test]
+fn who_aborts_ends_what_is_waited_for() {
+    runs(async |_| {
+        for kind in KINDS {
+            let (a, _b) = UnixStream::pair().unwrap();
+            let socket = kind(a);
+            let buf = &mut [0; 100];
+            let mut waited = false;
+            let reading = poll_fn(|cx| {
+                let polled = socket.poll_read(cx, buf);
+                waited |= polled.is_pending();
+                polled
+            });
+            let aborting = async { socket.abort() };
+            let (read, ()) = zip(reading, aborting).await;
+            assert_eq!((waited, read.unwrap()), (true, 0));
+        }
+    });
+}
+
+/// The task that waits for an epoll lives as long as there is a socket in it, and the next socket has one.
+#[test]
+fn the_last_socket_ends_what_waits_for_all() {
+    runs(async |executor| {
+        for _ in 0..2 {
+            let (a, mut b) = UnixStream::pair().unwrap();
+            let (c, _d) = UnixStream::pair().unwrap();
+            let (first, second) = (edge(a), edge(c));
+            assert_eq!(executor.is_empty(), !cfg!(target_os = "linux"));
+            drop(second);
+            b.write_all(b"hello").unwrap();
+            assert_eq!(read(&*first, &mut [0; 100]).await, 5);
+            assert_eq!(executor.is_empty(), !cfg!(target_os = "linux"));
+            // Everybody has seen what there is, and waits.
+            for _ in 0..100 {
+                smol::future::yield_now().await;
+            }
+            drop(first);
+            while !executor.is_empty() {
+                smol::future::yield_now().await;
+            }
+        }
+    });
+}
+
+async fn read(socket: &dyn Transport, buf: &mut [u8]) -> usize {
+    poll_fn(|cx| socket.poll_read(cx, buf)).await.unwrap()
+}
