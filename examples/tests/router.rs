@@ -12,13 +12,15 @@ fn json_of(peer: &Peer) -> Value {
 
 #[test]
 fn echo_sends_back_what_it_gets() {
-    let server = Server::start(env!("CARGO_BIN_EXE_echo"), &[]);
-    let mut peer = server.connect();
-    for text in ["", "hello", "/no route", "{\"no\": \"route\"}"] {
-        peer.assert_echo(text.as_bytes());
+    for program in [env!("CARGO_BIN_EXE_echo"), env!("CARGO_BIN_EXE_router_smol")] {
+        let server = Server::start(program, &[]);
+        let mut peer = server.connect();
+        for text in ["", "hello", "/no route", "{\"no\": \"route\"}"] {
+            peer.assert_echo(text.as_bytes());
+        }
+        peer.assert_echo(&support::text(300_000));
+        peer.close();
     }
-    peer.assert_echo(&support::text(300_000));
-    peer.close();
 }
 
 #[test]
