@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +138,31 @@ fn the_last_socket_ends_what_waits_for_all() {
             }
         }
     });
+}
+
+/// A server's loop would look for connections each time.
+#[test]
+fn what_runs_beside_tasks_is_polled_only_when_it_is_woken() {
+    let executor = Arc::default();
+    let (done, is_done) = smol::channel::bounded(1);
+    let mut polls = 0;
+    let counted = async {
+        Executor::spawn(&executor, async move {
+            for _ in 0..1000 {
+                smol::future::yield_now().await;
+            }
+            done.send(()).await.unwrap();
+        })
+        .detach();
+        let mut waiting = pin!(is_done.recv());
+        poll_fn(|cx| {
+            polls += 1;
+            waiting.as_mut().poll(cx)
+        })
+        .await
+    };
+    smol::block_on(run(&executor, counted)).unwrap();
+    assert_eq!(polls, 2);
 }
 
 async fn read(socket: &dyn Transport, buf: &mut [u8]) -> usize {

@@ -17,7 +17,7 @@ use atomic_waker::AtomicWaker;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use slab::Slab;
-use smol::{Async, Executor};
+use smol::{Async, Executor, future};
 use socket2::SockRef;
 
 use super::Smol;
@@ -276,8 +276,16 @@ impl Edges {
     async fn run(self: Arc<Self>) {
         let mut wakers = Vec::new();
         while poll_fn(|cx| self.poll_events(cx)).await {
-            self.take_events(&mut wakers);
-            wakers.drain(..).for_each(Waker::wake);
+            // The reactor is a long way round: where much happens, more has come in the meantime.
+            loop {
+                self.take_events(&mut wakers);
+                let are_many = wakers.len() > 1;
+                wakers.drain(..).for_each(Waker::wake);
+                if !are_many {
+                    break;
+                }
+                future::yield_now().await;
+            }
         }
     }
 

@@ -3,9 +3,12 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 
+use atomic_waker::AtomicWaker;
 use smol::Executor;
 
 use super::Smol;
@@ -29,12 +32,49 @@ thread_local! {
 ///
 /// If it is dropped, so is `future`; the executor keeps its tasks.
 pub async fn run<T>(executor: &Arc<Executor<'static>>, future: impl Future<Output = T>) -> T {
-    let mut running = pin!(executor.run(future));
+    let mut future = pin!(future);
+    let gate = Arc::new(Gate { is_open: AtomicBool::new(true), runner: AtomicWaker::new() });
+    let waker = gate.clone().into();
+    let gated = poll_fn(|cx| gate.poll(future.as_mut(), cx, &waker));
+    let mut running = pin!(executor.run(gated));
     poll_fn(|cx| {
         let _within = Within(CURRENT.replace(Arc::downgrade(executor)));
         running.as_mut().poll(cx)
     })
     .await
+}
+
+/// What keeps a future from being polled whenever the executor is, as that is whenever any task is woken:
+/// a server would look for connections each time.
+struct Gate {
+    is_open: AtomicBool,
+    runner: AtomicWaker,
+}
+
+impl Gate {
+    fn poll<T>(
+        &self,
+        future: Pin<&mut impl Future<Output = T>>,
+        cx: &Context<'_>,
+        waker: &Waker,
+    ) -> Poll<T> {
+        self.runner.register(cx.waker());
+        if !self.is_open.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        future.poll(&mut Context::from_waker(waker))
+    }
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_open.store(true, Ordering::Release);
+        self.runner.wake();
+    }
 }
 
 /// While there is one, an executor is the thread's. It has the one before.
