@@ -177,7 +177,7 @@ impl Backlog {
 
     /// Appends a frame behind everything, or, if it is to be held, behind what is held.
     pub(crate) fn push_frame(&mut self, header: &Header, body: Body<'_>, class: Class, held: bool) {
-        let run = |bytes, frames| Run { bytes, frames, class, key: None };
+        let run = |bytes, frames| Run { bytes, frames, class, key: None, policy: None };
         let mut head = Output::new();
         match body {
             // Two runs, of which the second is not copied; only that counts as a frame.
@@ -195,7 +195,8 @@ impl Backlog {
 
     /// Appends whole frames behind everything.
     pub(crate) fn push_output(&mut self, output: &Output, class: Class) {
-        self.push_run(Run { bytes: contents(output), frames: 1, class, key: None }, false);
+        let bytes = contents(output);
+        self.push_run(Run { bytes, frames: 1, class, key: None, policy: None }, false);
     }
 
     pub(crate) fn push_run(&mut self, run: Run, held: bool) {

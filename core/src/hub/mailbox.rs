@@ -1,14 +1,15 @@
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use bytes::Bytes;
-
-use crate::Output;
+use super::{Class, Run, SlowConsumer};
+use crate::{CloseCode, Output};
 
 /// A bounded queue of what waits for one member. It has no lock and wakes nobody; whoever has those
 /// puts it behind them.
 ///
-/// What it counts are bytes and frames that wait, in all classes. A member for whom too much waits is
-/// to be disconnected: it is *doomed*, takes nothing more, and its owner ends it.
+/// What it counts are bytes and frames that wait, in all classes. When too much waits, a
+/// [policy](SlowConsumer) says what gives way: runs, or the member. That one is *doomed* then, takes
+/// nothing more, and its owner ends it.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     runs: VecDeque<Run>,
@@ -17,31 +18,7 @@ pub struct Mailbox {
     doomed: bool,
 }
 
-/// Whole frames that stay together: queued whole, and dropped whole if at all.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Run {
-    /// The frames as they go over the wire.
-    pub bytes: Bytes,
-    /// How many frames that is.
-    pub frames: usize,
-    /// What kind of frames they are.
-    pub class: Class,
-    /// What the frames are about, if only the newest of that matters.
-    pub key: Option<u64>,
-}
-
-/// What a run is, and so what a policy may do with it.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Class {
-    /// Sent to many; the only class that may be dropped for one of them.
-    Broadcast,
-    /// Control frames, and fragments: the connection breaks without them.
-    Control,
-    /// Sent to this member.
-    Reply,
-}
-
-/// How much may wait for a member.
+/// How much may wait for a member, and what happens when more would.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MailboxLimits {
@@ -49,24 +26,34 @@ pub struct MailboxLimits {
     pub max_bytes: usize,
     /// Frames. Default: 4,096.
     pub max_frames: usize,
+    /// What happens, unless a [run](Run::policy) has a policy of its own. Default: to disconnect the
+    /// member with [`CloseCode::TRY_AGAIN_LATER`].
+    pub policy: SlowConsumer,
 }
 
 impl Default for MailboxLimits {
     fn default() -> Self {
-        Self { max_bytes: 1024 * 1024, max_frames: 4096 }
+        Self { max_bytes: 1024 * 1024, max_frames: 4096, policy: SlowConsumer::default() }
     }
 }
 
 /// What became of a run.
+///
+/// All that gives way is handed back: it may be somebody's own memory, which may not be dropped under a
+/// lock.
 #[derive(Debug, Eq, PartialEq)]
-#[must_use = "a refused run comes back, and a doomed member must be ended"]
+#[must_use = "dropped runs come back, and a doomed member must be ended"]
 pub enum Offer {
-    /// Too much waits: the member is doomed from now on. End it; this is said once.
-    Evict(Run),
+    /// It is dropped itself; nothing has changed.
+    Dropped(Run),
+    /// Too much waits: the member is doomed from now on. End it with this code; this is said once.
+    Evict(Run, CloseCode),
     /// It waits now.
     Queued {
         /// Whether nothing waited before: then the mailbox's owner sleeps.
         wake: bool,
+        /// What was dropped for it, in the order in which it waited.
+        dropped: Vec<Run>,
     },
     /// The member is doomed.
     Refused(Run),
@@ -78,22 +65,34 @@ impl Mailbox {
         Self { runs: VecDeque::new(), bytes: 0, frames: 0, doomed: false }
     }
 
-    /// Queues a run, if no more waits with it than may. An empty mailbox takes any: a member for whom
-    /// nothing waits is not slow.
+    /// Queues a run, if no more waits with it than may; otherwise its policy says what gives way. An empty
+    /// mailbox takes any: a member for whom nothing waits is not slow.
     pub fn offer(&mut self, run: Run, limits: &MailboxLimits) -> Offer {
+        self.offer_behind(0, run, limits)
+    }
+
+    /// As [`offer`](Self::offer), for a member for whom `before` bytes wait elsewhere, in front of the
+    /// mailbox: they count, and nothing can drop them.
+    pub fn offer_behind(&mut self, before: usize, run: Run, limits: &MailboxLimits) -> Offer {
         if self.doomed {
             return Offer::Refused(run);
         }
-        let bytes = self.bytes.saturating_add(run.bytes.len());
-        let frames = self.frames.saturating_add(run.frames);
-        if !self.is_empty() && (bytes > limits.max_bytes || frames > limits.max_frames) {
-            self.doomed = true;
-            return Offer::Evict(run);
+        let wake = before == 0 && self.is_empty();
+        if wake {
+            self.append(run);
+            return Offer::Queued { wake, dropped: Vec::new() };
         }
-        match self.push(run) {
-            Ok(wake) => Offer::Queued { wake },
-            Err(run) => Offer::Refused(run),
-        }
+        let policy = run.policy.unwrap_or(limits.policy);
+        let Some(victims) = self.victims(before, &run, policy, limits) else {
+            return match policy {
+                SlowConsumer::Disconnect(code) => self.evict(run, code),
+                _ if run.class == Class::Broadcast => Offer::Dropped(run),
+                _ => self.evict(run, CloseCode::TRY_AGAIN_LATER),
+            };
+        };
+        let dropped = self.take_out(&victims);
+        self.append(run);
+        Offer::Queued { wake, dropped }
     }
 
     /// Queues a run whatever its length: for those who have looked at how much waits before, and would
@@ -107,9 +106,7 @@ impl Mailbox {
             return Err(run);
         }
         let first = self.runs.is_empty();
-        self.bytes += run.bytes.len();
-        self.frames += run.frames;
-        self.runs.push_back(run);
+        self.append(run);
         Ok(first)
     }
 
@@ -151,6 +148,81 @@ impl Mailbox {
     pub const fn is_doomed(&self) -> bool {
         self.doomed
     }
+
+    fn append(&mut self, run: Run) {
+        self.bytes += run.bytes.len();
+        self.frames += run.frames;
+        self.runs.push_back(run);
+    }
+
+    fn evict(&mut self, run: Run, code: CloseCode) -> Offer {
+        self.doomed = true;
+        Offer::Evict(run, code)
+    }
+
+    /// The places of the runs that are to give way to a new one, in their order; none may be needed.
+    /// `None` if it would not fit even so: then nothing gives way for nothing.
+    fn victims(
+        &self,
+        before: usize,
+        run: &Run,
+        policy: SlowConsumer,
+        limits: &MailboxLimits,
+    ) -> Option<Vec<usize>> {
+        let mut bytes = before.checked_add(self.bytes)?.checked_add(run.bytes.len())?;
+        let mut frames = self.frames.checked_add(run.frames)?;
+        let key =
+            run.key.filter(|_| policy == SlowConsumer::KeepNewest && run.class == Class::Broadcast);
+        let is_replaced = |waiting: &Run| key.is_some() && waiting.key == key;
+        let droppable = || {
+            self.runs.iter().enumerate().filter(|(_, waiting)| {
+                let policy = waiting.policy.unwrap_or(limits.policy);
+                waiting.class == Class::Broadcast && !matches!(policy, SlowConsumer::Disconnect(_))
+            })
+        };
+        let mut replaced = droppable().filter(|(_, waiting)| is_replaced(waiting));
+        let mut others = droppable().filter(|(_, waiting)| !is_replaced(waiting));
+        let mut victims = Vec::new();
+        loop {
+            let next = key.and_then(|_| replaced.next());
+            if next.is_none() && bytes <= limits.max_bytes && frames <= limits.max_frames {
+                break;
+            }
+            let (at, waiting) = next.or_else(|| match policy {
+                SlowConsumer::Disconnect(_) => None,
+                SlowConsumer::DropNewest if run.class == Class::Broadcast => None,
+                SlowConsumer::DropNewest => others.next_back(),
+                SlowConsumer::DropOldest | SlowConsumer::KeepNewest => others.next(),
+            })?;
+            bytes -= waiting.bytes.len();
+            frames -= waiting.frames;
+            victims.push(at);
+        }
+        victims.sort_unstable();
+        Some(victims)
+    }
+
+    /// Takes out the runs at these places, which are in order.
+    fn take_out(&mut self, victims: &[usize]) -> Vec<Run> {
+        // Most often they stand at the front, and nothing is moved.
+        let first = victims.iter().enumerate().take_while(|(n, at)| n == *at).count();
+        let mut dropped: Vec<Run> = self.runs.drain(..first).collect();
+        if let Some(at) = victims.get(first) {
+            let mut victims = victims[first..].iter().peekable();
+            let behind = self.runs.split_off(at - first);
+            for (at, run) in (*at..).zip(behind) {
+                match victims.next_if(|victim| **victim == at) {
+                    Some(_) => dropped.push(run),
+                    None => self.runs.push_back(run),
+                }
+            }
+        }
+        for run in &dropped {
+            self.bytes -= run.bytes.len();
+            self.frames -= run.frames;
+        }
+        dropped
+    }
 }
 
 #[cfg(test)]
@@ -163,21 +235,29 @@ mod tests {
     use super::*;
 
     fn run(len: usize, frames: usize) -> Run {
-        Run { bytes: vec![len as u8; len].into(), frames, class: Class::Broadcast, key: None }
+        let bytes = vec![len as u8; len].into();
+        Run { bytes, frames, class: Class::Broadcast, key: None, policy: None }
     }
 
     fn limits(max_bytes: usize, max_frames: usize) -> MailboxLimits {
-        MailboxLimits { max_bytes, max_frames }
+        MailboxLimits { max_bytes, max_frames, ..MailboxLimits::default() }
+    }
+
+    fn queued(wake: bool, dropped: impl Into<Vec<Run>>) -> Offer {
+        Offer::Queued { wake, dropped: dropped.into() }
     }
 
     #[test]
     fn limits_hold_to_the_byte_and_the_frame() {
         for (limits, more) in [(limits(100, 100), run(1, 1)), (limits(1000, 5), run(0, 1))] {
             let mut mailbox = Mailbox::new();
-            assert_eq!(mailbox.offer(run(60, 3), &limits), Offer::Queued { wake: true });
-            assert_eq!(mailbox.offer(run(40, 2), &limits), Offer::Queued { wake: false });
+            assert_eq!(mailbox.offer(run(60, 3), &limits), queued(true, []));
+            assert_eq!(mailbox.offer(run(40, 2), &limits), queued(false, []));
             assert_eq!((mailbox.bytes(), mailbox.frames()), (100, 5));
-            assert_eq!(mailbox.offer(more.clone(), &limits), Offer::Evict(more.clone()));
+            assert_eq!(
+                mailbox.offer(more.clone(), &limits),
+                Offer::Evict(more.clone(), CloseCode::TRY_AGAIN_LATER)
+            );
             // Nothing follows a gap.
             assert!(mailbox.is_doomed());
             assert_eq!(mailbox.offer(run(0, 0), &limits), Offer::Refused(run(0, 0)));
@@ -191,7 +271,7 @@ mod tests {
     fn an_empty_mailbox_takes_any_run() {
         let mut mailbox = Mailbox::new();
         let offer = mailbox.offer(run(200, 9), &limits(100, 5));
-        assert_eq!(offer, Offer::Queued { wake: true });
+        assert_eq!(offer, queued(true, []));
     }
 
     #[test]
@@ -205,12 +285,116 @@ mod tests {
         assert_eq!(mailbox.pop(), Some(run(200, 9)));
         assert_eq!((mailbox.bytes(), mailbox.frames(), mailbox.is_empty()), (1, 1, false));
         // What was taken out has made room.
-        assert_eq!(mailbox.offer(run(99, 4), &limits), Offer::Queued { wake: false });
-        assert_eq!(mailbox.offer(run(1, 0), &limits), Offer::Evict(run(1, 0)));
+        assert_eq!(mailbox.offer(run(99, 4), &limits), queued(false, []));
+        assert_eq!(
+            mailbox.offer(run(1, 0), &limits),
+            Offer::Evict(run(1, 0), CloseCode::TRY_AGAIN_LATER)
+        );
         assert_eq!(mailbox.push(run(0, 0)), Err(run(0, 0)));
         assert_eq!(mailbox.pop(), Some(run(1, 1)));
         assert_eq!(mailbox.pop(), Some(run(99, 4)));
         assert_eq!((mailbox.pop(), mailbox.bytes(), mailbox.frames()), (None, 0, 0));
+    }
+
+    /// A run of a class and with a key, whose bytes are its name.
+    fn named(name: &'static str, class: Class, key: Option<u64>) -> Run {
+        Run { bytes: name.into(), frames: 1, class, key, policy: None }
+    }
+
+    fn waiting(mailbox: &mut Mailbox) -> Vec<Run> {
+        mailbox.take().collect()
+    }
+
+    #[test]
+    fn each_policy_drops_what_it_says() {
+        let [a, b, c] = ["aaa", "bbb", "ccc"].map(|name| named(name, Class::Broadcast, None));
+        let reply = named("reply", Class::Reply, None);
+        let full = |policy| {
+            let limits = MailboxLimits { policy, ..limits(11, 9) };
+            let mut mailbox = Mailbox::new();
+            for run in [&a, &reply, &b] {
+                assert!(matches!(mailbox.offer(run.clone(), &limits), Offer::Queued { .. }));
+            }
+            (mailbox, limits)
+        };
+        let (mut mailbox, limits) = full(SlowConsumer::Disconnect(CloseCode::POLICY));
+        assert_eq!(mailbox.offer(c.clone(), &limits), Offer::Evict(c.clone(), CloseCode::POLICY));
+
+        let (mut mailbox, limits) = full(SlowConsumer::DropNewest);
+        assert_eq!(mailbox.offer(c.clone(), &limits), Offer::Dropped(c.clone()));
+        let pong = named("pong", Class::Control, None);
+        assert_eq!(mailbox.offer(pong.clone(), &limits), queued(false, [a.clone(), b.clone()]));
+        assert_eq!(waiting(&mut mailbox), [reply.clone(), pong]);
+
+        for policy in [SlowConsumer::DropOldest, SlowConsumer::KeepNewest] {
+            let (mut mailbox, limits) = full(policy);
+            assert_eq!(mailbox.offer(c.clone(), &limits), queued(false, [a.clone()]));
+            assert_eq!((mailbox.bytes(), mailbox.frames()), (11, 3));
+            assert_eq!(
+                mailbox.offer(reply.clone(), &limits),
+                queued(false, [b.clone(), c.clone()])
+            );
+            assert_eq!(mailbox.offer(reply.clone(), &limits), {
+                Offer::Evict(reply.clone(), CloseCode::TRY_AGAIN_LATER)
+            });
+            assert!(mailbox.is_doomed());
+            assert_eq!(waiting(&mut mailbox), [reply.clone(), reply.clone()]);
+        }
+    }
+
+    #[test]
+    fn the_newest_of_a_key_takes_the_place_of_the_others() {
+        let of = |name, key| named(name, Class::Broadcast, Some(key));
+        let limits = MailboxLimits { policy: SlowConsumer::KeepNewest, ..limits(8, 9) };
+        let mut mailbox = Mailbox::new();
+        assert_eq!(mailbox.offer(of("a1", 1), &limits), queued(true, []));
+        // Although it is the only one that waits: its owner is awake.
+        assert_eq!(mailbox.offer(of("a2", 1), &limits), queued(false, [of("a1", 1)]));
+        assert_eq!(mailbox.offer(of("b1", 2), &limits), queued(false, []));
+        let reply = named("a!", Class::Reply, Some(1));
+        assert_eq!(mailbox.offer(reply.clone(), &limits), queued(false, []));
+        assert_eq!(mailbox.offer(of("a3", 1), &limits), queued(false, [of("a2", 1)]));
+        assert_eq!(mailbox.offer(of("c1", 3), &limits), queued(false, []));
+        assert_eq!(mailbox.offer(of("d1", 4), &limits), queued(false, [of("b1", 2)]));
+        // Neither the new one nor the old one would reach the peer.
+        assert_eq!(mailbox.offer(of("a4, too long", 1), &limits), {
+            Offer::Dropped(of("a4, too long", 1))
+        });
+        assert_eq!(waiting(&mut mailbox), [reply, of("a3", 1), of("c1", 3), of("d1", 4)]);
+    }
+
+    #[test]
+    fn nothing_is_dropped_for_nothing() {
+        let [a, b] = ["aaa", "bbb"].map(|name| named(name, Class::Broadcast, None));
+        let long = named("longer than all that may wait", Class::Broadcast, None);
+        let limits = MailboxLimits { policy: SlowConsumer::DropOldest, ..limits(6, 9) };
+        let mut mailbox = Mailbox::new();
+        assert_eq!(mailbox.offer(a.clone(), &limits), queued(true, []));
+        assert_eq!(mailbox.offer(long.clone(), &limits), Offer::Dropped(long));
+        // Somebody wants to be disconnected rather than to lose this.
+        let whole = Run { policy: Some(SlowConsumer::default()), ..b };
+        assert_eq!(mailbox.offer(whole.clone(), &limits), queued(false, []));
+        let more = named("cccc", Class::Broadcast, None);
+        assert_eq!(mailbox.offer(more.clone(), &limits), Offer::Dropped(more));
+        assert_eq!(mailbox.offer(whole.clone(), &limits), {
+            Offer::Evict(whole.clone(), CloseCode::TRY_AGAIN_LATER)
+        });
+        assert_eq!(waiting(&mut mailbox), [a, whole]);
+    }
+
+    #[test]
+    fn what_waits_elsewhere_counts() {
+        let limits = MailboxLimits { policy: SlowConsumer::DropOldest, ..limits(100, 5) };
+        let mut mailbox = Mailbox::new();
+        assert_eq!(mailbox.offer_behind(0, run(200, 1), &limits), queued(true, []));
+        assert_eq!(waiting(&mut mailbox), [run(200, 1)]);
+        assert_eq!(mailbox.offer_behind(1, run(100, 1), &limits), Offer::Dropped(run(100, 1)));
+        assert_eq!(mailbox.offer_behind(60, run(40, 1), &limits), queued(false, []));
+        assert_eq!(mailbox.offer_behind(60, run(39, 1), &limits), queued(false, [run(40, 1)]));
+        assert_eq!(mailbox.offer_behind(61, run(1, 5), &limits), queued(false, [run(39, 1)]));
+        let most = usize::MAX;
+        assert_eq!(mailbox.offer_behind(most, run(1, 1), &limits), Offer::Dropped(run(1, 1)));
+        assert_eq!(waiting(&mut mailbox), [run(1, 5)]);
     }
 
     proptest! {
@@ -240,8 +424,8 @@ mod tests {
                 let run = run(len, frames);
                 let expected = match (doomed, fits) {
                     (true, _) => Offer::Refused(run.clone()),
-                    (false, false) => Offer::Evict(run.clone()),
-                    (false, true) => Offer::Queued { wake: model.is_empty() },
+                    (false, false) => Offer::Evict(run.clone(), CloseCode::TRY_AGAIN_LATER),
+                    (false, true) => queued(model.is_empty(), []),
                 };
                 doomed |= !fits;
                 if matches!(expected, Offer::Queued { .. }) {

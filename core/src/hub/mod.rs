@@ -10,11 +10,14 @@ use slab::Slab;
 mod frame;
 pub use frame::{SharedFrame, Variant};
 
-mod mailbox;
-pub use mailbox::{Class, Mailbox, MailboxLimits, Offer, Run};
-
 mod plan;
 pub use plan::{Audience, FanOut, Target};
+
+mod run;
+pub use run::{Class, Run, SlowConsumer};
+
+mod mailbox;
+pub use mailbox::{Mailbox, MailboxLimits, Offer};
 
 /// The most groups that a member can be in.
 pub const MAX_GROUPS_PER_MEMBER: usize = 128;

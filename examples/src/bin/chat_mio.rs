@@ -211,12 +211,12 @@ impl Chat {
             let key = self.keys[target.member.index()];
             let Some(peer) = self.peers.get_mut(key) else { continue };
             let bytes = frame.get(target.variant).clone();
-            let run = Run { bytes, frames: 1, class: Class::Broadcast, key: None };
+            let run = Run { bytes, frames: 1, class: Class::Broadcast, key: None, policy: None };
             match peer.mailbox.offer(run, &self.limits) {
-                Offer::Queued { wake: true } => self.touched.push(key),
-                Offer::Queued { wake: false } | Offer::Refused(_) => {}
-                Offer::Evict(_) => {
-                    peer.close(CloseCode::POLICY, "too slow", now);
+                Offer::Queued { wake: true, .. } => self.touched.push(key),
+                Offer::Queued { .. } | Offer::Dropped(_) | Offer::Refused(_) => {}
+                Offer::Evict(_, code) => {
+                    peer.close(code, "too slow", now);
                     self.touched.push(key);
                 }
             }

@@ -298,7 +298,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
             drop(dropped);
             return Err(Refusal::Full);
         }
-        let run = Run { bytes: bytes.clone(), frames, class: Class::Broadcast, key: None };
+        let (bytes, class) = (bytes.clone(), Class::Broadcast);
+        let run = Run { bytes, frames, class, key: None, policy: None };
         backlog.push_run(run, *streaming);
         // Behind what was only gathered so far, it leaves with that.
         self.settle(state);

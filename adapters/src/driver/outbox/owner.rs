@@ -138,6 +138,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
                         frames: 1,
                         class: Class::Reply,
                         key: None,
+                        policy: None,
                     },
                     false,
                 );
