@@ -162,6 +162,10 @@ impl<P: Peer> Fan<P> {
         members.hub.plan(to).filter_map(|target| peer(target.member)).collect()
     }
 
+    fn ids(&self, to: Audience<'_>) -> Vec<MemberId> {
+        self.with_hub(|hub| hub.plan(to).map(|target| target.member).collect())
+    }
+
     /// Looks something up in the hub.
     pub(crate) fn with_hub<T>(&self, look: impl FnOnce(&Hub) -> T) -> T {
         look(&read(&self.members).hub)
@@ -240,7 +244,8 @@ impl<P: Peer> Fan<P> {
             }
             _ => {
                 let bytes = [head, payload].concat();
-                queue.plans.push_back(Plan { to: to.into(), bytes, frames: 1, report });
+                let to = To::new(to, || self.ids(to));
+                queue.plans.push_back(Plan { to, bytes, frames: 1, report });
             }
         }
         queue.plans.len() > MAX_GATHERED.1
@@ -360,14 +365,16 @@ impl To {
     }
 }
 
-impl From<Audience<'_>> for To {
-    fn from(to: Audience<'_>) -> Self {
+impl To {
+    /// Those whom it cannot keep are named by `ids`.
+    fn new(to: Audience<'_>, ids: impl FnOnce() -> Vec<MemberId>) -> Self {
         match to {
             Audience::All => Self::All,
             Audience::Except(id) => Self::Except(id),
             Audience::Group(name) => Self::Group(name.into()),
             Audience::GroupExcept(name, id) => Self::GroupExcept(name.into(), id),
             Audience::Only(ids) => Self::Only(ids.into()),
+            _ => Self::Only(ids().into()),
         }
     }
 }
