@@ -3,17 +3,20 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use wsforge_core::Kind;
-use wsforge_core::hub::{Audience, Hub, MemberId, SubscribeError};
+use wsforge_core::hub::{Audience, Hub, MemberId, SlowConsumer, SubscribeError, Tags};
 
-use crate::Sender;
 use crate::driver::fan::Fan;
 use crate::driver::outbox::Outbox;
+use crate::{Sender, Sent};
 
 /// Sends messages to many peers: to all that have joined, or to groups of them.
 ///
 /// Clone it to share it. A message is encoded once, and written to each peer's socket by whoever sends
-/// it; what one task sends while it is polled leaves in one write for each peer. Nobody is waited for: a
-/// peer for whom more waits than [`Options::mailbox`](crate::Options::mailbox) is closed with 1013.
+/// it; what one task sends while it is polled leaves in one write for each peer. Nobody is waited for: what
+/// happens to a peer for whom too much waits, [`Options::mailbox`](crate::Options::mailbox) says.
+///
+/// Very many peers are not written to at once: after some hundred, other connections have their turn. Those of
+/// another thread's runtime are written to by that thread. None of this changes an order.
 ///
 /// What a task sends to many and what it sends to one of them arrive in the order in which it sent them;
 /// what several tasks send to many arrives everywhere in the same order.
@@ -56,7 +59,48 @@ impl FanOut {
     ///
     /// A text's bytes must be UTF-8, as those of a [`str`] or a received text are.
     pub fn send(&self, to: Audience<'_>, kind: Kind, payload: &[u8]) {
-        self.0.send(to, kind.into(), payload);
+        self.0.send(to, kind.into(), payload, None);
+    }
+
+    /// As [`send`](Self::send), of something of which only the newest counts: of messages with the same `key`,
+    /// a slow peer whose policy is [`SlowConsumer::KeepNewest`] gets the last one.
+    pub fn send_newest(&self, to: Audience<'_>, key: u64, kind: Kind, payload: &[u8]) {
+        self.0.send(to, kind.into(), payload, Some(key));
+    }
+
+    /// As [`send`](Self::send), at once: what was sent before and this, and says what has become of it.
+    pub fn send_to(&self, to: Audience<'_>, kind: Kind, payload: &[u8]) -> Sent {
+        self.0.send_now(to, kind.into(), payload).into()
+    }
+
+    /// Sends what has been sent in this turn and still waits for its end; says what has become of it.
+    pub fn flush(&self) -> Sent {
+        self.0.flush().into()
+    }
+
+    /// What has become of everything so far.
+    pub fn counters(&self) -> Sent {
+        self.0.tally().sums().into()
+    }
+
+    /// Says what happens when too much waits for one to whom something is sent as a member of this group,
+    /// instead of what [`Options::mailbox`](crate::Options::mailbox) says. What was said of the
+    /// [connection](Sender::set_slow_consumer) counts before it.
+    ///
+    /// Of a message to several groups, the first that has a policy counts.
+    pub fn set_slow_consumer(&self, group: &str, policy: Option<SlowConsumer>) {
+        self.0.set_policy(group, policy);
+    }
+
+    /// Calls `watch` with each member that comes to a group or leaves it from now on, and whether it has come;
+    /// in the order in which they do. `false` if that was asked for before.
+    pub fn watch(&self, watch: impl Fn(&str, MemberId, bool) + Send + Sync + 'static) -> bool {
+        self.0.watch(Box::new(move |event| watch(&event.group, event.member, event.joined)))
+    }
+
+    /// Those in a group, in no particular order.
+    pub fn members(&self, group: &str) -> Vec<MemberId> {
+        self.0.with_hub(|hub| hub.members(group).collect())
     }
 
     /// The number of members.
@@ -100,6 +144,26 @@ impl Member {
     pub fn unsubscribe(&self, group: &str) -> bool {
         self.of.0.unsubscribe(self.id, group)
     }
+
+    /// Lets it have what is sent to [topics](Audience::Topic) that match a pattern: `a.*`, or `a.>` for all below
+    /// `a`. `Ok(false)` if it had it before.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]; nothing has changed then.
+    pub fn subscribe_pattern(&self, pattern: &str) -> Result<bool, SubscribeError> {
+        self.of.0.change(|hub| hub.subscribe_pattern(self.id, pattern))
+    }
+
+    /// Takes that back. `false` if there was nothing to take.
+    pub fn unsubscribe_pattern(&self, pattern: &str) -> bool {
+        self.of.0.change(|hub| hub.unsubscribe_pattern(self.id, pattern))
+    }
+
+    /// Sets what [`Audience::Tagged`] looks at. `false` if it has left, as when it was closed for being slow.
+    pub fn set_tags(&self, tags: Tags) -> bool {
+        self.of.0.change(|hub| hub.set_tags(self.id, tags))
+    }
 }
 
 impl Drop for Member {
@@ -111,12 +175,13 @@ impl Drop for Member {
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc::channel;
     use std::thread;
 
     use super::*;
     use crate::Options;
-    use crate::driver::fan::AT_A_TIME;
-    use crate::driver::outbox::mock::{Pipe, frames, opened};
+    use crate::driver::fan::inbox::AT_A_TIME;
+    use crate::driver::outbox::mock::{Pipe, frames, opened, opened_at};
     use crate::driver::turn;
 
     fn member(of: &FanOut) -> (Sender, Member, Pipe) {
@@ -126,26 +191,28 @@ mod tests {
         (sender, member, pipe)
     }
 
+    /// One of the same server.
+    fn member_beside(other: &Sender, of: &FanOut) -> (Sender, Member, Pipe) {
+        let (outbox, pipe) = opened_at(&other.outbox.endpoint);
+        let sender = Sender { outbox };
+        let member = of.join(&sender).unwrap();
+        (sender, member, pipe)
+    }
+
     fn bodies(pipe: &Pipe) -> Vec<u8> {
         frames(&pipe.written()).into_iter().flat_map(|(.., body)| body).collect()
     }
 
-    /// Another thread has plans to execute, and takes its time.
+    /// Another thread writes to somebody, and takes its time. Nobody waits for it.
     #[test]
-    fn what_is_sent_next_does_not_overtake_a_plan_that_another_thread_executes() {
+    fn what_is_sent_next_does_not_overtake_what_another_thread_is_to_send() {
         let fan_out = FanOut::new();
         let (sender, _member, pipe) = member(&fan_out);
-        let (_, slow, slow_pipe) = member(&fan_out);
-        let (begun, begins) = std::sync::mpsc::channel();
-        slow_pipe.first({
-            let (fan_out, pipe) = (fan_out.clone(), pipe.clone());
-            move || {
-                begun.send(()).unwrap();
-                // Until the other thread waits, or has gone on without.
-                while fan_out.0.waiting() == 0 && pipe.written().is_empty() {
-                    thread::yield_now();
-                }
-            }
+        let (_, slow, slow_pipe) = member_beside(&sender, &fan_out);
+        let ((begun, begins), (end, ends)) = (channel(), channel());
+        slow_pipe.first(move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap();
         });
         let other = thread::spawn({
             let (fan_out, slow) = (fan_out.clone(), slow.id());
@@ -153,7 +220,11 @@ mod tests {
         });
         begins.recv().unwrap();
         turn::scope(|| fan_out.send(Audience::All, Kind::Binary, b"b"));
+        // The other thread will see to it.
+        assert_eq!(bodies(&pipe), b"");
         sender.try_send(b"c"[..].to_vec()).unwrap();
+        assert_eq!(bodies(&pipe), b"bc");
+        end.send(()).unwrap();
         other.join().unwrap();
         assert_eq!((bodies(&pipe), bodies(&slow_pipe)), (b"bc".to_vec(), b"ab".to_vec()));
     }
@@ -186,7 +257,7 @@ mod tests {
 
     /// Rule 14.
     #[test]
-    fn who_leaves_while_others_are_written_to_gets_nothing_nor_does_who_comes_in_its_place() {
+    fn who_leaves_while_others_are_written_to_gets_it_and_who_comes_in_its_place_does_not() {
         let fan_out = FanOut::new();
         let (_, _first, first_pipe) = member(&fan_out);
         let between: Vec<_> = (0..AT_A_TIME).map(|_| member(&fan_out)).collect();
@@ -209,10 +280,10 @@ mod tests {
         assert!(between.iter().all(|(.., pipe)| bodies(pipe) == b"a"));
         assert_eq!(
             (bodies(&first_pipe), bodies(&pipe), bodies(&late_pipe)),
-            (b"a".to_vec(), vec![], vec![])
+            (b"a".to_vec(), b"a".to_vec(), vec![])
         );
         fan_out.send(Audience::All, Kind::Binary, b"b");
-        assert_eq!((bodies(&pipe), bodies(&late_pipe)), (vec![], b"b".to_vec()));
+        assert_eq!((bodies(&pipe), bodies(&late_pipe)), (b"a".to_vec(), b"b".to_vec()));
     }
 
     /// Rule 14.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub use wsforge_core as proto;
+pub use wsforge_core::hub::SlowConsumer;
 pub use wsforge_core::{CloseCode, Kind, OwnedMessage as Message};
 
 mod answer;
@@ -17,6 +18,7 @@ mod connect;
 pub use connect::{Connect, Response};
 
 mod driver;
+pub use driver::budget::Budget;
 pub use driver::replies::Replies;
 
 mod error;
@@ -49,6 +51,9 @@ pub use runtime::tokio;
 
 mod sender;
 pub use sender::Sender;
+
+mod sent;
+pub use sent::Sent;
 
 mod serve;
 #[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]

@@ -4,6 +4,8 @@ use wsforge_core::Config;
 use wsforge_core::handshake::Limits;
 use wsforge_core::hub::MailboxLimits;
 
+use crate::Budget;
+
 /// Every limit and deadline of a server's or client's connections. All are on by default.
 ///
 /// ```
@@ -18,6 +20,9 @@ use wsforge_core::hub::MailboxLimits;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
+    /// How much may wait for all peers together. Default: 1 GiB, which all servers and clients of the
+    /// process share.
+    pub budget: Budget,
     /// How long a handler of a [`Router`](crate::router::Router) may take with one message, before it is
     /// dropped and its connection closed with 1011. Default: 5 min.
     pub handler_timeout: Option<Duration>,
@@ -95,6 +100,7 @@ impl Default for Options {
         let mut protocol = Config::default();
         protocol.idle_timeout = Some(Duration::from_secs(120));
         Self {
+            budget: Budget::default(),
             handler_timeout: Some(Duration::from_secs(5 * 60)),
             handshake: Limits::default(),
             handshake_timeout: Duration::from_secs(10),

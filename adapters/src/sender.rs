@@ -1,7 +1,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use wsforge_core::hub::SlowConsumer;
 use wsforge_core::{Body, CloseCode, Kind, Output};
 
 use crate::Message;
@@ -33,9 +35,31 @@ impl Sender {
     ///
     /// If it is dropped before it is ready, the message has not been sent.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let message = Some(message.into());
-        let mut sending = Sending { outbox: &self.outbox, message, ticket: None };
-        poll_fn(|cx| sending.poll(cx)).await
+        let message = message.into();
+        let (kind, body) = parts(&message);
+        let mut waiting = Waiting::new(&self.outbox);
+        let pushed = poll_fn(|cx| waiting.poll(kind.into(), &body, cx)).await;
+        pushed.map_err(|refusal| refused(refusal, message))
+    }
+
+    /// As [`send`](Self::send), but waits for so long at the most.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there was no room by then, and [`SendError::Closed`], with the message.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, the message has not been sent.
+    pub async fn send_within(
+        &self,
+        message: impl Into<Message>,
+        patience: Duration,
+    ) -> Result<(), SendError> {
+        let message = message.into();
+        let (kind, body) = parts(&message);
+        let pushed = push_within(&self.outbox, kind.into(), &body, patience).await;
+        pushed.map_err(|refusal| refused(refusal, message))
     }
 
     /// Sends a message, unless too much waits for the peer.
@@ -47,8 +71,7 @@ impl Sender {
         let message = message.into();
         match push(&self.outbox, Piece::Message, &message, Room::Needed) {
             Ok(_) => Ok(()),
-            Err(Refusal::Full) => Err(SendError::Full(message)),
-            Err(_) => Err(SendError::Closed(message)),
+            Err(refusal) => Err(refused(refusal, message)),
         }
     }
 
@@ -77,6 +100,17 @@ impl Sender {
         self.outbox.close(code, reason);
     }
 
+    /// Says what happens when too much waits for the peer of what is sent to many, whatever its groups and
+    /// its server say; `None` for that.
+    pub fn set_slow_consumer(&self, policy: Option<SlowConsumer>) {
+        self.outbox.set_policy(policy);
+    }
+
+    /// How many messages to many the peer has missed, as they were dropped, since this was asked.
+    pub fn take_lagged(&self) -> u64 {
+        self.outbox.take_lagged()
+    }
+
     /// The number of bytes that wait for the peer.
     pub fn pending(&self) -> usize {
         self.outbox.pending()
@@ -88,42 +122,73 @@ impl Sender {
     }
 }
 
-/// A message that waits for room.
-struct Sending<'a> {
+fn refused(refusal: Refusal, message: Message) -> SendError {
+    match refusal {
+        Refusal::Full => SendError::Full(message),
+        _ => SendError::Closed(message),
+    }
+}
+
+/// One who waits for room; until it gives up.
+struct Waiting<'a> {
     outbox: &'a Arc<Outbox>,
-    message: Option<Message>,
     ticket: Option<Ticket>,
 }
 
-impl Sending<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let polled = self.poll_push(cx);
-        if polled.is_pending() && self.outbox.poll_flush_for_owner(cx).is_ready() {
-            return self.poll_push(cx);
-        }
-        polled
+impl<'a> Waiting<'a> {
+    const fn new(outbox: &'a Arc<Outbox>) -> Self {
+        Self { outbox, ticket: None }
     }
 
-    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Some(message) = self.message.take() else { return Poll::Ready(Ok(())) };
+    fn poll(
+        &mut self,
+        opcode: Opcode,
+        body: &Body<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        let pushed = self.poll_push(opcode, body, cx);
+        if pushed.is_pending() && self.outbox.poll_flush_for_owner(cx).is_ready() {
+            return self.poll_push(opcode, body, cx);
+        }
+        pushed
+    }
+
+    fn poll_push(
+        &mut self,
+        opcode: Opcode,
+        body: &Body<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
         let room = Room::Awaited(&mut self.ticket, cx);
-        match push(self.outbox, Piece::Message, &message, room) {
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(Refusal::Full) => {
-                self.message = Some(message);
-                Poll::Pending
-            }
-            Err(_) => Poll::Ready(Err(SendError::Closed(message))),
+        match push_body(self.outbox, Piece::Message, opcode, body.clone(), room) {
+            Err(Refusal::Full) => Poll::Pending,
+            pushed => Poll::Ready(pushed.map(drop)),
         }
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             self.outbox.give_up(ticket);
         }
     }
+}
+
+/// Sends a message when there is room, which is waited for so long at the most.
+pub(crate) async fn push_within(
+    outbox: &Arc<Outbox>,
+    opcode: Opcode,
+    body: &Body<'_>,
+    patience: Duration,
+) -> Result<(), Refusal> {
+    let mut late = outbox.endpoint.timer.sleep(patience);
+    let mut waiting = Waiting::new(outbox);
+    poll_fn(|cx| match waiting.poll(opcode, body, cx) {
+        Poll::Pending => late.as_mut().poll(cx).map(|()| Err(Refusal::Full)),
+        pushed => pushed,
+    })
+    .await
 }
 
 /// Sends a message, and sees to it that it leaves.

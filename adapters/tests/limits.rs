@@ -539,11 +539,11 @@ fn frames_until_evicted(flavor: Flavor, options: Options, len: usize) -> usize {
     let all = FanOut::new();
     let member = all.join(&sender).unwrap();
     while sender.pending() == 0 {
-        all.send(Audience::All, Kind::Binary, &vec![0; len]);
+        all.send_to(Audience::All, Kind::Binary, &vec![0; len]);
     }
     let mut accepted = 0;
     loop {
-        all.send(Audience::All, Kind::Binary, &vec![0; len]);
+        all.send_to(Audience::All, Kind::Binary, &vec![0; len]);
         if all.is_empty() {
             break;
         }

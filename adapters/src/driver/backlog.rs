@@ -1,5 +1,5 @@
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +7,10 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use wsforge_core::frame::Header;
-use wsforge_core::hub::{Class, Mailbox, Run};
+use wsforge_core::hub::{Class, Mailbox, MailboxLimits, Offer, Run};
 use wsforge_core::{Body, Output};
+
+use super::budget::Charge;
 
 /// What waits to be written to one peer, in the order in which it will be.
 #[derive(Debug, Default)]
@@ -18,8 +20,7 @@ pub(crate) struct Backlog {
     /// Whole runs behind it.
     queue: Mailbox,
     /// Data that waits for the end of somebody's fragmented message.
-    held: VecDeque<Run>,
-    held_bytes: usize,
+    held: Mailbox,
     /// How much of the front its owner has in hand, to write it.
     in_hand: usize,
     /// How much of it the peer has made us send, by its messages and pings.
@@ -30,6 +31,8 @@ pub(crate) struct Backlog {
     unflushed: bool,
     /// What was shared and is written, to be dropped when nothing is locked.
     spent: Vec<Bytes>,
+    /// What it counts for among all.
+    pub(crate) charge: Charge,
 }
 
 /// What one who waits for room is known by: nobody else has it, then or later.
@@ -37,8 +40,9 @@ pub(crate) struct Backlog {
 pub(crate) struct Ticket(u64);
 
 impl Backlog {
-    /// How much is moved from the queue to the front at a time: what a socket may take at once.
-    const BATCH: usize = 64 * 1024;
+    /// How much is moved from the queue to the front at a time. More would take fewer writes; but of a peer
+    /// that does not read it is what a policy can drop no more, however old it gets.
+    const BATCH: usize = 16 * 1024;
 
     /// An empty one: what this thread used last, with its memory, if there is one.
     pub(crate) fn spare() -> Box<Self> {
@@ -51,23 +55,20 @@ impl Backlog {
             *self = Self::default();
         }
         self.in_hand = 0;
-        // A queue that was used has memory that is rarely needed.
-        self.queue = Mailbox::new();
+        // Queues that were used have memory that is rarely needed.
+        (self.queue, self.held) = (Mailbox::new(), Mailbox::new());
+        self.charge = Charge::default();
         SPARE.set(Some(self));
     }
 
     /// The bytes that wait.
     pub(crate) fn len(&self) -> usize {
-        self.front.len() + self.in_hand + self.queue.bytes() + self.held_bytes
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.front.len() + self.in_hand + self.queue.bytes() + self.held.bytes()
     }
 
     /// The frames that wait and that could still be dropped.
     pub(crate) fn frames(&self) -> usize {
-        self.queue.frames() + self.held.len()
+        self.queue.frames() + self.held.frames()
     }
 
     /// The bytes that wait because of what the peer has sent, or fewer.
@@ -82,12 +83,12 @@ impl Backlog {
 
     /// The bytes that wait for the end of somebody's message.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.bytes()
     }
 
     /// The frames that do.
     pub(crate) fn held_frames(&self) -> usize {
-        self.held.len()
+        self.held.frames()
     }
 
     /// Whether nothing waits, and nobody.
@@ -130,6 +131,11 @@ impl Backlog {
     /// What was written and is still to be dropped.
     pub(crate) fn take_spent(&mut self) -> Vec<Bytes> {
         mem::take(&mut self.spent)
+    }
+
+    /// Starts with the rest of a run whose beginning the socket has taken.
+    pub(crate) fn begin_run(&mut self, rest: Bytes) {
+        self.front.put_shared(rest);
     }
 
     /// Starts with what the socket did not take.
@@ -199,33 +205,39 @@ impl Backlog {
         self.push_run(Run { bytes, frames: 1, class, key: None, policy: None }, false);
     }
 
+    /// Appends whole frames behind everything, or, if they are to be held, behind what is held.
     pub(crate) fn push_run(&mut self, run: Run, held: bool) {
+        let list = if held { &mut self.held } else { &mut self.queue };
+        if !run.bytes.is_empty() {
+            // Who is doomed has empty lists, which are not.
+            let _ = list.push(run);
+        }
+    }
+
+    /// As [`push_run`](Self::push_run), if it may wait with all that waits already.
+    pub(crate) fn offer(&mut self, run: Run, held: bool, limits: &MailboxLimits) -> Offer {
+        let before = self.front.len() + self.in_hand;
         if held {
-            self.held_bytes += run.bytes.len();
-            self.held.push_back(run);
-        } else if !run.bytes.is_empty() {
-            // A mailbox that never judges is never doomed.
-            let _ = self.queue.push(run);
+            self.held.offer_behind(before + self.queue.bytes(), run, limits)
+        } else {
+            self.queue.offer_behind(before + self.held.bytes(), run, limits)
         }
     }
 
     /// Moves what was held behind everything else.
     pub(crate) fn release(&mut self) {
-        self.held_bytes = 0;
-        for run in mem::take(&mut self.held) {
+        for run in self.held.take() {
             self.push_run(run, false);
         }
     }
 
     /// Takes out what is held: the message that it waits for never ends.
     pub(crate) fn take_held(&mut self) -> impl Sized + use<> {
-        self.held_bytes = 0;
         mem::take(&mut self.held)
     }
 
     /// Takes out all but the front.
     pub(crate) fn clear(&mut self) -> impl Sized + use<> {
-        self.held_bytes = 0;
         (mem::take(&mut self.queue), mem::take(&mut self.held))
     }
 

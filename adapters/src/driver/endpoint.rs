@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use wsforge_core::Config;
 
+use super::slow::Slow;
 use super::sync::lock_plain;
 use super::timer::Timer;
 use crate::Options;
@@ -24,6 +25,7 @@ pub(crate) struct Endpoint {
     pub(crate) config: Arc<Config>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) places: Arc<Places>,
+    pub(crate) slow: Slow,
     /// Connections of a router whose end has not been told.
     pub(crate) serving: AtomicUsize,
     /// Whether nobody waits for them any more.
@@ -61,8 +63,8 @@ impl Endpoint {
     ) -> Arc<Self> {
         let config = Arc::new(options.protocol.clone());
         let (serving, abandoned) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let taken = Mutex::default();
-        Arc::new(Self { owner, options, config, timer, places, serving, abandoned, taken })
+        let (slow, taken) = (Slow::default(), Mutex::default());
+        Arc::new(Self { owner, options, config, timer, places, slow, serving, abandoned, taken })
     }
 
     /// Counts a connection, until it [leaves](Self::leave).
@@ -73,6 +75,7 @@ impl Endpoint {
     /// A connection is over and gone.
     pub(crate) fn leave(&self, key: u32) {
         self.places.count.fetch_sub(1, Ordering::Relaxed);
+        self.slow.forget(key);
         if self.options.max_connections_per_address.is_none() {
             return;
         }

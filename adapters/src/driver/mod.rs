@@ -6,6 +6,7 @@
 
 pub(crate) mod address;
 pub(crate) mod backlog;
+pub(crate) mod budget;
 pub(crate) mod content;
 pub(crate) mod endpoint;
 pub(crate) mod entropy;
@@ -19,6 +20,7 @@ pub(crate) mod replies;
 pub(crate) mod scratch;
 pub(crate) mod session;
 pub(crate) mod slack;
+pub(crate) mod slow;
 pub(crate) mod sync;
 #[cfg_attr(not(feature = "router"), allow(dead_code, reason = "the framework uses all of it"))]
 pub(crate) mod timer;

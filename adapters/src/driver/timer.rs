@@ -1,17 +1,19 @@
 //! Deadlines: one timer for all connections of a server, or of a runtime's thread.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::ops::Add;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::{Add, ControlFlow};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use wsforge_core::{Timestamp, Wheel};
 
+use super::fan::inbox::{AT_ONCE, Inbox, Next, SLICE};
 use super::outbox::Outbox;
 use super::sync::lock_plain;
 use crate::runtime::{BoxFuture, Runtime, Task};
@@ -68,6 +70,10 @@ pub(crate) struct Timer {
     now: AtomicU64,
     /// Those that have passed since the epoch and do not count.
     lost: AtomicU64,
+    /// What is being sent to many of its connections.
+    pub(crate) inbox: Inbox,
+    /// Whether too much waits, for all peers together.
+    sheds: AtomicBool,
     registry: Mutex<Registry>,
 }
 
@@ -98,6 +104,8 @@ impl Timer {
             epoch: Instant::now(),
             now: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            inbox: Inbox::default(),
+            sheds: AtomicBool::new(false),
             registry: Mutex::new(registry),
         })
     }
@@ -138,6 +146,7 @@ impl Timer {
 
     /// Removes a connection, which nobody has any more.
     pub(crate) fn remove(&self, key: u32) {
+        self.inbox.forget(key);
         let entry = lock_plain(&self.registry).entries.try_remove(key as usize);
         drop(entry);
     }
@@ -165,6 +174,54 @@ impl Timer {
         drop(registry);
         if let Some(task) = task {
             task.wake();
+        }
+    }
+
+    /// Sends what somebody has added to the inbox, or has it sent.
+    pub(crate) fn deliver(&self, next: Next) {
+        let more = match next {
+            Next::Caller => self.inbox.run(AT_ONCE),
+            Next::Clear => {
+                self.inbox.clear();
+                false
+            }
+            Next::Other => false,
+            Next::Task => true,
+        };
+        if !more {
+            return;
+        }
+        let mut registry = lock_plain(&self.registry);
+        let (running, task) = (registry.running, registry.task.take());
+        drop(registry);
+        match task {
+            Some(task) => task.wake(),
+            None if running => {}
+            // There is nobody else.
+            None => {
+                if self.inbox.begin() {
+                    self.inbox.run(usize::MAX);
+                }
+            }
+        }
+    }
+
+    /// Sees to it at the next tick that less waits.
+    pub(crate) fn shed_soon(&self) {
+        self.sheds.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes those for whom most waits, while too much does for all together.
+    fn shed(&self) {
+        if !self.sheds.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut outboxes = self.outboxes();
+        outboxes.sort_by_cached_key(|outbox| Reverse(outbox.pending()));
+        for outbox in outboxes {
+            if outbox.endpoint.options.budget.is_spent() {
+                outbox.shed();
+            }
         }
     }
 
@@ -199,19 +256,9 @@ impl Timer {
     async fn run(self: Arc<Self>) {
         let running = Running(&self);
         loop {
-            let mut tick = self.runtime.sleep(TICK);
-            poll_fn(|cx| {
-                let mut registry = lock_plain(&self.registry);
-                let waker = registry.task.replace(cx.waker().clone());
-                let late = mem::take(&mut registry.late);
-                drop((registry, waker));
-                for outbox in late.iter().filter_map(Weak::upgrade) {
-                    outbox.flush_now();
-                }
-                tick.as_mut().poll(cx)
-            })
-            .await;
+            self.wait().await;
             let now = self.read_clock();
+            self.shed();
             for (key, outbox, born) in self.due(now) {
                 // It says when it wants to be looked at again, the owner aside.
                 if let Some(at) = outbox.ring(now, born) {
@@ -226,8 +273,37 @@ impl Timer {
                 registry.task = None;
                 registry.wheel = Wheel::new(TICK, 512, now);
                 registry.entries.shrink_to_fit();
+                drop(registry);
+                self.inbox.abandon();
                 return;
             }
+        }
+    }
+
+    /// Waits for the next tick, and does what it is woken for meanwhile.
+    async fn wait(&self) {
+        let mut tick = self.runtime.sleep(TICK);
+        let mut next = poll_fn(|cx| {
+            if self.runtime.is_local() {
+                self.inbox.stay();
+            }
+            let mut registry = lock_plain(&self.registry);
+            let waker = registry.task.replace(cx.waker().clone());
+            let late = mem::take(&mut registry.late);
+            drop((registry, waker));
+            for outbox in late.iter().filter_map(Weak::upgrade) {
+                outbox.flush_now();
+            }
+            if tick.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(ControlFlow::Break(()));
+            }
+            if self.inbox.begin() && self.inbox.run(SLICE) {
+                return Poll::Ready(ControlFlow::Continue(()));
+            }
+            Poll::Pending
+        });
+        while (&mut next).await.is_continue() {
+            self.runtime.yield_now().await;
         }
     }
 
@@ -254,6 +330,7 @@ impl Drop for Running<'_> {
         let task = registry.task.take();
         drop(registry);
         drop(task);
+        self.0.inbox.abandon();
     }
 }
 

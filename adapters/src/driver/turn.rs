@@ -10,9 +10,11 @@ use super::outbox::{Outbox, server_header};
 
 /// Sends to many, when its time has come.
 pub(crate) trait Plans: Send + Sync {
-    /// Executes what has been planned; if another thread is about to, it waits until that is done: what
-    /// is sent next must not overtake it.
+    /// Sends what has been planned. What is sent next does not overtake it.
     fn run(&self);
+
+    /// Tells one from others.
+    fn id(&self) -> usize;
 }
 
 #[derive(Default)]
@@ -20,7 +22,7 @@ struct Turn {
     /// Peers for whom frames have been gathered. They leave before the plans are executed: what is sent
     /// while there are plans executes these first.
     outboxes: Vec<Arc<Outbox>>,
-    plans: Vec<Arc<dyn Plans>>,
+    plans: Vec<Box<dyn Plans>>,
 }
 
 /// What the owner of one peer gathers: others who send to that peer know of it, and go behind.
@@ -123,14 +125,14 @@ pub(crate) fn gathered(outbox: &Arc<Outbox>) {
 }
 
 /// Something has been planned, which is executed when the turn ends: if there is none, now.
-pub(crate) fn planned(plans: Arc<dyn Plans>) {
+pub(crate) fn planned<P: Plans + Clone + 'static>(plans: &P) {
     if DEPTH.get() == 0 {
         return plans.run();
     }
     PLANNED.set(true);
     TURN.with_borrow_mut(|turn| {
-        if !turn.plans.iter().any(|known| Arc::ptr_eq(known, &plans)) {
-            turn.plans.push(plans);
+        if !turn.plans.iter().any(|known| known.id() == plans.id()) {
+            turn.plans.push(Box::new(plans.clone()));
         }
     });
 }
@@ -150,23 +152,31 @@ pub(crate) fn flush() {
 }
 
 fn flush_something() {
-    GATHERED.set(false);
-    uncork();
-    // The peers first, see `Turn`. User code does not run in here, but what it has put into buffers is
-    // dropped, and might do anything.
-    let Turn { outboxes, plans } = TURN.with_borrow_mut(mem::take);
+    // The peers first, see `Turn`.
+    flush_peers();
     PLANNED.set(false);
-    for outbox in outboxes {
-        outbox.flush_now();
-    }
+    let plans = TURN.with_borrow_mut(|turn| mem::take(&mut turn.plans));
     for plans in plans {
         plans.run();
     }
 }
 
+/// Sends what has been gathered for single peers.
+pub(crate) fn flush_peers() {
+    if !GATHERED.replace(false) {
+        return;
+    }
+    uncork();
+    // User code does not run in here, but what it has put into buffers is dropped, and might do anything.
+    let outboxes = TURN.with_borrow_mut(|turn| mem::take(&mut turn.outboxes));
+    for outbox in outboxes {
+        outbox.flush_now();
+    }
+}
+
 #[cfg(all(test, not(wsforge_loom)))]
 mod tests {
-    use std::panic::catch_unwind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use wsforge_core::Kind;
     use wsforge_core::hub::Audience;
@@ -252,12 +262,12 @@ mod tests {
     fn what_was_sent_before_a_panic_leaves() {
         let fan_out = FanOut::new();
         let (_, _member, pipe) = member(&fan_out);
-        let panicked = catch_unwind(|| {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
             scope(|| {
                 fan_out.send(Audience::All, Kind::Binary, b"a");
                 panic!("as it should");
             })
-        });
+        }));
         assert!(panicked.is_err() && !has_plans());
         assert_eq!(bodies(&pipe), b"a");
     }

@@ -11,15 +11,18 @@ use super::connection::Known;
 use super::origin::Origins;
 use super::paths::Paths;
 use super::serving::Serving;
-use super::{AppState, Connection, ConnectionId, ConnectionManager, Error, Message, Request};
+use super::{
+    AppState, Connection, ConnectionId, ConnectionManager, Error, Lagged, Message, Request,
+};
 use crate::driver::address::Address;
-use crate::driver::endpoint::Endpoint;
+use crate::driver::endpoint::{Endpoint, Places};
 use crate::driver::outbox::Outbox;
 use crate::driver::session::Session;
+use crate::driver::timer::Timer;
 use crate::driver::turn;
 use crate::runtime::{BoxFuture, Task};
 use crate::server::{Application, Decision};
-use crate::{Answer, CloseInfo, Incoming};
+use crate::{Answer, CloseInfo, Incoming, Options};
 
 pub(crate) struct App {
     pub(crate) manager: Arc<ConnectionManager>,
@@ -39,6 +42,7 @@ pub(crate) struct Hooks {
     pub(crate) disconnect: Option<Arc<OnConnect>>,
     pub(crate) close: Option<Arc<OnClose>>,
     pub(crate) error: Arc<OnError>,
+    pub(crate) lagged: Option<Arc<OnLagged>>,
     pub(crate) upgrade: Option<Arc<Ask>>,
     pub(crate) http: Option<Arc<Ask>>,
 }
@@ -47,6 +51,7 @@ pub(crate) type OnListen = dyn Fn(SocketAddr) + Send + Sync;
 pub(crate) type OnConnect = dyn Fn(&Arc<ConnectionManager>, ConnectionId) + Send + Sync;
 pub(crate) type OnClose = dyn Fn(&Connection, &CloseInfo) + Send + Sync;
 pub(crate) type OnError = dyn Fn(&Error, &Connection) -> Option<Message> + Send + Sync;
+pub(crate) type OnLagged = dyn Fn(&Connection, Lagged) + Send + Sync;
 pub(crate) type Ask = dyn Fn(Arc<Request>) -> BoxFuture<Answer> + Send + Sync;
 
 impl Default for Hooks {
@@ -60,6 +65,7 @@ impl Default for Hooks {
                 Error::Closed => None,
                 error => Some(Message::text(format!("Error: {}", error.public()))),
             }),
+            lagged: None,
             upgrade: None,
             http: None,
         }
@@ -96,6 +102,20 @@ impl App {
     /// The one whose connections an endpoint has.
     pub(crate) fn of(endpoint: &Endpoint) -> &Self {
         endpoint.owner.downcast_ref().expect("a router's endpoint")
+    }
+
+    /// An endpoint for its connections.
+    pub(crate) fn endpoint(
+        self: &Arc<Self>,
+        places: Arc<Places>,
+        options: Options,
+        timer: Arc<Timer>,
+    ) -> Arc<Endpoint> {
+        let endpoint = Endpoint::of(self.clone(), places, options, timer);
+        if self.hooks.lagged.is_some() {
+            endpoint.slow.tell();
+        }
+        endpoint
     }
 
     #[cfg(test)]

@@ -2,12 +2,12 @@ use std::any::Any;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use once_cell::race::OnceBox;
 use serde::{Deserialize, Serialize};
 use wsforge_core::frame::{MAX_CONTROL_LEN, Opcode};
-use wsforge_core::hub::MemberId;
+use wsforge_core::hub::{MemberId, SlowConsumer, SubscribeError, Tags};
 use wsforge_core::{Body, CloseCode};
 
 use super::app::App;
@@ -18,7 +18,7 @@ use crate::driver::address::Address;
 use crate::driver::fan::{Fan, Peer};
 use crate::driver::outbox::{Outbox, Piece, Refusal, Room};
 use crate::driver::turn;
-use crate::sender::push_body;
+use crate::sender::{push_body, push_within};
 
 /// One of a server's connections: clone it to send to its peer from anywhere.
 ///
@@ -207,11 +207,7 @@ impl Connection {
     /// [`Error::Closed`] if the connection is over, [`Error::Custom`] if the group's name is longer than
     /// 255 bytes, or it is in 128 groups already.
     pub fn join(&self, group: &str) -> Result<bool> {
-        use wsforge_core::hub::SubscribeError;
-        self.of().subscribe(self.0.id, group).map_err(|error| match error {
-            SubscribeError::UnknownMember => Error::Closed,
-            error => Error::custom(error),
-        })
+        self.of().subscribe(self.0.id, group).map_err(not_subscribed)
     }
 
     /// Leaves a group. `false` if it was not in it. It leaves all of them when it ends.
@@ -222,6 +218,69 @@ impl Connection {
     /// The groups that it is in, in no particular order.
     pub fn groups(&self) -> Vec<String> {
         self.of().with_hub(|hub| hub.groups(self.0.id).map(Into::into).collect())
+    }
+
+    /// Lets it have what is sent to [topics](super::ConnectionManager::broadcast_topic) that match a pattern: `a.*`,
+    /// or `a.>` for all below `a`. `false` if it had it before.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join), and [`Error::Custom`] if the pattern is malformed.
+    pub fn subscribe(&self, pattern: &str) -> Result<bool> {
+        self.of().change(|hub| hub.subscribe_pattern(self.0.id, pattern)).map_err(not_subscribed)
+    }
+
+    /// Takes that back. `false` if there was nothing to take.
+    pub fn unsubscribe(&self, pattern: &str) -> bool {
+        self.of().change(|hub| hub.unsubscribe_pattern(self.0.id, pattern))
+    }
+
+    /// Sets what [`Audience::Tagged`](crate::proto::hub::Audience::Tagged) looks at. `false` if it is over.
+    pub fn set_tags(&self, tags: Tags) -> bool {
+        self.of().change(|hub| hub.set_tags(self.0.id, tags))
+    }
+
+    /// What was [set](Self::set_tags).
+    pub fn tags(&self) -> Tags {
+        self.of().with_hub(|hub| hub.tags(self.0.id)).unwrap_or_default()
+    }
+
+    /// Says what happens when too much waits for this peer, whatever the policies of its groups and its
+    /// server are; `None` for those.
+    pub fn set_slow_consumer(&self, policy: Option<SlowConsumer>) {
+        self.0.outbox.set_policy(policy);
+    }
+
+    /// How many messages to many this peer has missed, as they were dropped, since this was asked. With
+    /// [`Router::on_lagged`](super::Router::on_lagged), that asks.
+    pub fn take_lagged(&self) -> u64 {
+        self.0.outbox.take_lagged()
+    }
+
+    /// As [`send`](Self::send), but waits for so long if too much waits for the peer.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is ready, the message has not been sent.
+    pub async fn send_within(
+        &self,
+        message: Message,
+        patience: Duration,
+    ) -> Result<(), (Error, Message)> {
+        let opcode = match opcode(&message) {
+            Ok(opcode) if !opcode.is_control() => opcode,
+            // These do not wait.
+            _ => return self.try_send(message),
+        };
+        let sent = push_within(&self.0.outbox, opcode, &Body::Copy(&message.data), patience).await;
+        sent.map_err(|refusal| {
+            self.of().tally().refuse(1);
+            (refused(refusal), message)
+        })
     }
 
     /// What was [set](Self::set_data) of this type.
@@ -270,8 +329,7 @@ impl Connection {
         let piece = if opcode.is_control() { Piece::Control } else { Piece::Message };
         match push_body(outbox, piece, opcode, Body::Copy(&message.data), room) {
             Ok(_) => Ok(()),
-            Err(Refusal::Full) => Err(Error::Full),
-            Err(_) => Err(Error::Closed),
+            Err(refusal) => Err(refused(refusal)),
         }
     }
 
@@ -286,6 +344,20 @@ impl Connection {
 
     fn rare(&self) -> &Rare {
         self.0.rare.get_or_init(Box::default)
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Full => Error::Full,
+        _ => Error::Closed,
+    }
+}
+
+fn not_subscribed(error: SubscribeError) -> Error {
+    match error {
+        SubscribeError::UnknownMember => Error::Closed,
+        error => Error::custom(error),
     }
 }
 

@@ -43,7 +43,8 @@ pub use logger::{LogLevel, LoggerMiddleware};
 mod macros;
 
 mod manager;
-pub use manager::{ConnectionManager, Counters, Sent};
+pub use crate::Sent;
+pub use manager::{ConnectionManager, Counters};
 
 mod message;
 pub use message::{Message, MessageType};
@@ -72,7 +73,7 @@ pub use response::{IntoResponse, JsonResponse, Reply};
 // Named like the type.
 #[allow(clippy::module_inception)]
 mod router;
-pub use router::Router;
+pub use router::{Lagged, Presence, Router};
 
 mod routes;
 pub use routes::Routes;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 #[cfg(feature = "files")]
 use super::StaticFileHandler;
-use super::app::{App, Hooks, ask};
+use super::app::{App, Hooks, ask, guarded};
 use super::origin::{Origin, Origins};
 use super::paths::{self, Paths};
 use super::{
     AppState, Connection, ConnectionId, ConnectionManager, Error, Handler, Message, Middleware,
     Request, Routes,
 };
+use crate::driver::fan::Event;
 use crate::runtime::BoxFuture;
 use crate::{Answer, CloseInfo, Options};
 
@@ -212,6 +213,31 @@ impl Router {
         self
     }
 
+    /// Is called when messages to many were dropped for a connection, as too much waited for its peer: with how
+    /// many it has missed since it was called. It may tell the peer, who then can ask for what it needs.
+    pub fn on_lagged<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Connection, Lagged) + Send + Sync + 'static,
+    {
+        self.hooks.lagged = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is called for each connection that comes to a group or leaves it, as when it ends: one call after the
+    /// other, in the order in which they do.
+    pub fn on_presence<F>(self, hook: F) -> Self
+    where
+        F: Fn(&Presence<'_>) + Send + Sync + 'static,
+    {
+        let watch = move |event: &Event<Connection>| {
+            let Event { peer: connection, group, joined, .. } = event;
+            let _ = guarded(|| hook(&Presence { connection, group, joined: *joined }));
+        };
+        // Another router with this manager may have one.
+        let _ = self.manager.fan().watch(Box::new(watch));
+        self
+    }
+
     /// Says what a peer is told when a handler fails: a message, or nothing. It may also close the
     /// connection.
     ///
@@ -278,6 +304,26 @@ impl Router {
         self.origins.any = true;
         self
     }
+}
+
+/// That messages to many were dropped for a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Lagged {
+    /// How many.
+    pub missed: u64,
+}
+
+/// That a connection has come to a group, or left it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Presence<'a> {
+    /// Which one. If it has left as it is over, it cannot be sent anything.
+    pub connection: &'a Connection,
+    /// The group's name.
+    pub group: &'a str,
+    /// Whether it has come.
+    pub joined: bool,
 }
 
 impl Router {

@@ -12,8 +12,8 @@ use super::app::{App, guarded};
 use super::bucket::Bucket;
 use super::handler::Spare;
 use super::{
-    Answering, Connection, Error, Extensions, Handler, Message, MessageType, Outcome, Received,
-    Reply, Result,
+    Answering, Connection, Error, Extensions, Handler, Lagged, Message, MessageType, Outcome,
+    Received, Reply, Result,
 };
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::Phase;
@@ -148,6 +148,19 @@ impl Serving {
         Poll::Pending
     }
 
+    /// Somebody may want to know.
+    fn tell_what_it_missed(&self) {
+        let outbox = self.connection.outbox();
+        if outbox.endpoint.slow.has_some()
+            && let Some(lagged) = &self.connection.app().hooks.lagged
+        {
+            let missed = outbox.take_lagged();
+            if missed > 0 {
+                let _ = guarded(|| lagged(&self.connection, Lagged { missed }));
+            }
+        }
+    }
+
     /// Sends what a handler has given that took its time.
     fn answer(&mut self, answer: Result<Option<Message>>) {
         let answered = answer.and_then(|message| match message {
@@ -215,6 +228,7 @@ impl Stage for Serving {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Task>> {
         let this = self.get_mut();
         turn::scope(|| {
+            this.tell_what_it_missed();
             ready!(this.work(cx));
             this.finish();
             Poll::Ready(None)

@@ -1,8 +1,9 @@
 #![doc = include_str!("../../docs/runtime.md")]
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -216,6 +217,29 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Waits for `duration`. Called from within a task.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;
+
+    /// Lets other tasks, and what they wait for, have their turn. Called from within a task.
+    ///
+    /// By itself it ends the task's poll and wakes it. A runtime that would poll it again before it looks for
+    /// events should do more.
+    fn yield_now(&self) -> BoxFuture<()> {
+        let mut yielded = false;
+        Box::pin(poll_fn(move |cx| {
+            if mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }))
+    }
+
+    /// Whether all tasks that this spawns from where it is called run on this thread. Then what other threads
+    /// send to many of its connections is handed to it, rather than written by them. Called from within a task.
+    ///
+    /// By itself it does not know, and says no.
+    fn is_local(&self) -> bool {
+        false
+    }
 
     /// Connects to a TCP port of a host, a name or an address. Called from within a task.
     fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>>;

@@ -143,6 +143,11 @@ impl Runtime for Smol {
         })
     }
 
+    /// By way of the reactor: a task that wakes itself is polled some hundred times before that is asked.
+    fn yield_now(&self) -> BoxFuture<()> {
+        self.sleep(Duration::from_micros(1))
+    }
+
     fn connect(&self, host: String, port: u16) -> BoxFuture<io::Result<Box<dyn Transport>>> {
         Box::pin(async move {
             let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
-use bytes::BufMut;
 use bytes::buf::Limit;
+use bytes::{BufMut, Bytes};
 use wsforge_core::frame::{Header, MAX_HEADER_LEN, Opcode};
+use wsforge_core::hub::{Bundle, Class, Run};
 
-use super::Outbox;
+use super::{Fate, Outbox};
 use crate::Options;
 use crate::driver::endpoint::Endpoint;
 use crate::driver::timer::Timer;
@@ -231,7 +232,13 @@ pub(crate) fn opening(options: Options) -> (Arc<Outbox>, Pipe) {
 
 /// A server's outbox.
 pub(crate) fn opened(options: Options) -> (Arc<Outbox>, Pipe) {
-    let (outbox, pipe) = opening(options);
+    opened_at(&endpoint(options))
+}
+
+/// As [`opened`], of an endpoint that may have others.
+pub(crate) fn opened_at(endpoint: &Arc<Endpoint>) -> (Arc<Outbox>, Pipe) {
+    let pipe = Pipe::new();
+    let outbox = Outbox::register(endpoint, pipe.clone(), false);
     outbox.open();
     (outbox, pipe)
 }
@@ -240,11 +247,7 @@ pub(crate) fn opened(options: Options) -> (Arc<Outbox>, Pipe) {
 #[cfg(feature = "router")]
 pub(crate) fn opened_of(owner: Arc<dyn std::any::Any + Send + Sync>) -> (Arc<Outbox>, Pipe) {
     let timer = Timer::new(Arc::new(Idle));
-    let endpoint = Endpoint::of(owner, Arc::default(), Options::default(), timer);
-    let pipe = Pipe::new();
-    let outbox = Outbox::register(&endpoint, pipe.clone(), false);
-    outbox.open();
-    (outbox, pipe)
+    opened_at(&Endpoint::of(owner, Arc::default(), Options::default(), timer))
 }
 
 /// As [`opened`], of a type that the models can do with, and that no timer knows.
@@ -314,4 +317,25 @@ pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(bool, Opcode, Vec<u8>)> {
         bytes = rest;
     }
     frames
+}
+
+/// What is sent to many: a frame of a server.
+pub(crate) fn bundle(body: &[u8]) -> Bundle {
+    let bytes = Bytes::from(frame(Opcode::Binary, body));
+    let class = Class::Broadcast;
+    let run = Run { bytes: bytes.clone(), frames: 1, class, key: None, policy: None };
+    Bundle { bytes, runs: vec![run], frames: 1 }
+}
+
+/// Offers it.
+pub(crate) fn offer<T: Transport + ?Sized>(outbox: &Outbox<T>, body: &[u8]) -> Fate {
+    let bundle = bundle(body);
+    outbox.offer(|| Some(&bundle)).unwrap().fate
+}
+
+impl Fate {
+    /// Whether all of it has left, or waits.
+    pub(crate) fn is_taken(self) -> bool {
+        matches!(self, Self::Queued | Self::Written)
+    }
 }

@@ -8,9 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
 use wsforge_core::frame::{Header, Opcode};
-use wsforge_core::hub::{Class, Run};
+use wsforge_core::hub::{Class, SlowConsumer};
 use wsforge_core::{Body, CloseCode, KeySource, Kind};
 
 use super::backlog::{Backlog, Ticket};
@@ -28,6 +27,9 @@ pub(crate) mod mock;
 
 #[cfg(all(test, wsforge_loom))]
 mod models;
+
+mod offer;
+pub(crate) use offer::{Fate, Offered};
 
 mod owner;
 
@@ -206,6 +208,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         body: &Body<'_>,
         room: Room<'_, '_>,
     ) -> Result<Pushed, Refusal> {
+        self.catch_up();
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return Err(Refusal::Closed);
@@ -255,6 +258,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
 
     /// Begins a fragmented message: data of others waits until its last fragment.
     pub(crate) fn begin_stream(&self) -> Result<(), Refusal> {
+        self.catch_up();
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return Err(Refusal::Closed);
@@ -274,41 +278,10 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
-    /// Sends frames that go to many. A peer for whom too much waits is evicted: what can be dropped is,
-    /// and a Close follows.
-    pub(crate) fn offer(&self, bytes: &Bytes, frames: usize) -> Result<(), Refusal> {
-        let mut state = lock(&self.state);
-        if state.phase != Phase::Open {
-            return Err(Refusal::Closed);
-        }
-        if state.backlog.is_none() && !state.corked && !state.streaming {
-            self.write_pieces(&mut state, &[], &Body::Shared(bytes.clone()));
-            self.settle(state);
-            return Ok(());
-        }
-        let limits = &self.endpoint.options.mailbox;
-        let State { backlog, streaming, .. } = &mut *state;
-        let backlog = backlog.get_or_insert_with(Backlog::spare);
-        if !backlog.is_empty()
-            && (backlog.len().saturating_add(bytes.len()) > limits.max_bytes
-                || backlog.frames().saturating_add(frames) > limits.max_frames)
-        {
-            let dropped = self.evict(&mut state);
-            self.settle(state);
-            drop(dropped);
-            return Err(Refusal::Full);
-        }
-        let (bytes, class) = (bytes.clone(), Class::Broadcast);
-        let run = Run { bytes, frames, class, key: None, policy: None };
-        backlog.push_run(run, *streaming);
-        // Behind what was only gathered so far, it leaves with that.
-        self.settle(state);
-        Ok(())
-    }
-
     /// Queues a Close behind everything; the session learns of it and waits for the answer. `false` if
     /// one side has closed before.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) -> bool {
+        self.catch_up();
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return false;
@@ -317,6 +290,26 @@ impl<T: Transport + ?Sized> Outbox<T> {
         self.settle(state);
         drop(dropped);
         true
+    }
+
+    /// Gets what was sent to many, and has not come to this one: it goes before whatever is sent now.
+    #[inline]
+    pub(crate) fn catch_up(&self) {
+        let inbox = &self.endpoint.timer.inbox;
+        if inbox.is_behind() {
+            inbox.catch_up(self);
+        }
+    }
+
+    /// Closes it if something waits, and drops that: memory is needed for others.
+    pub(crate) fn shed(&self) {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open || self.waiting(&state) == 0 {
+            return;
+        }
+        let dropped = self.evict(&mut state, CloseCode::TRY_AGAIN_LATER);
+        self.settle(state);
+        drop(dropped);
     }
 
     /// Ends it at once, and wakes its owner to see that, also where it was over before.
@@ -333,6 +326,16 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         self.write_unless_corked(&mut state);
         self.settle(state);
+    }
+
+    /// Says what happens when too much waits, instead of what the endpoint says.
+    pub(crate) fn set_policy(&self, policy: Option<SlowConsumer>) {
+        self.endpoint.slow.set_policy(self.key, policy);
+    }
+
+    /// How many frames to many have been dropped since this was asked.
+    pub(crate) fn take_lagged(&self) -> u64 {
+        self.endpoint.slow.take_lagged(self.key)
     }
 
     pub(crate) const fn key(&self) -> u32 {
@@ -404,14 +407,14 @@ impl<T: Transport + ?Sized> Outbox<T> {
             frames -= backlog.held_frames();
         }
         bytes == 0
-            || bytes.saturating_add(len) <= self.endpoint.config.high_water
+            || !self.endpoint.options.budget.is_spent()
+                && bytes.saturating_add(len) <= self.endpoint.config.high_water
                 && frames < self.endpoint.options.mailbox.max_frames
     }
 
     /// Drops what waits but for what has been begun, and closes.
-    fn evict(&self, state: &mut State) -> impl Sized + use<T> {
+    fn evict(&self, state: &mut State, code: CloseCode) -> impl Sized + use<T> {
         let dropped = state.backlog.as_mut().map(|backlog| backlog.clear());
-        let code = CloseCode::TRY_AGAIN_LATER;
         (dropped, self.put_close(state, code, "too much waits to be read", Phase::Evicted))
     }
 
@@ -493,6 +496,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
             if gone || is_idle && !state.corked {
                 idle = state.backlog.take();
+            }
+        }
+        if let Some(backlog) = &mut state.backlog {
+            let (budget, len) = (&self.endpoint.options.budget, backlog.len());
+            backlog.charge.set(budget, len);
+            if budget.is_spent() {
+                self.endpoint.timer.shed_soon();
             }
         }
         let attention = state.backlog.is_some() || state.streaming || state.phase != Phase::Open;

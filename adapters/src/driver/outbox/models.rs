@@ -10,8 +10,8 @@ use loom::thread;
 use wsforge_core::frame::Opcode::{Binary, Close};
 use wsforge_core::{Body, CloseCode, Output};
 
-use super::mock::{Count, Pipe, alone, frame, frames};
-use super::{Outbox, Piece, Refusal, Room};
+use super::mock::{Count, Pipe, alone, frame, frames, offer};
+use super::{Fate, Outbox, Piece, Refusal, Room};
 use crate::Options;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -198,22 +198,22 @@ fn an_eviction_beside_a_flush_is_learned_of_and_tears_no_frame() {
         let (outbox, pipe) = alone(options);
         pipe.room(1);
         push(&outbox, b"first").unwrap();
-        outbox.offer(&frame(Binary, b"").into(), 1).unwrap();
+        assert!(offer(&outbox, b"").is_taken());
         pipe.room(3);
         let other = thread::spawn({
             let outbox = outbox.clone();
-            move || outbox.offer(&frame(Binary, &[2; 9]).into(), 1)
+            move || offer(&outbox, &[2; 9])
         });
         let owner = Count::default();
         assert!(rest(&outbox, &mut owner.context()));
         let knows = outbox.is_closed();
         let offered = other.join().unwrap();
-        if offered == Err(Refusal::Full) {
+        if offered == Fate::Evicted {
             assert!(knows || owner.get() > 0, "nobody told the owner");
         }
         pipe.room(usize::MAX);
         assert_eq!(outbox.poll_flush(&mut owner.context()), Poll::Ready(Ok(())));
         let evicted = frames(&pipe.written()).last().unwrap().1 == Close;
-        assert_eq!(evicted, offered.is_err());
+        assert_eq!(evicted, offered == Fate::Evicted);
     });
 }

@@ -68,6 +68,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
     /// From now on the session gathers, and what others push goes behind that. Not if something waits
     /// already: then `false`.
     pub(crate) fn cork(&self) -> bool {
+        self.catch_up();
         let mut state = lock(&self.state);
         let clear = state.phase == Phase::Open && state.backlog.is_none() && !state.streaming;
         clear && !mem::replace(&mut state.corked, true)
@@ -317,7 +318,7 @@ fn own(state: &mut State, cx: &Context<'_>) {
 mod tests {
     use wsforge_core::frame::Opcode::{Binary, Close};
 
-    use super::super::mock::{Count, frame, frames, opened};
+    use super::super::mock::{Count, frame, frames, offer, opened};
     use super::super::{Piece, Room};
     use super::*;
     use crate::{CloseCode, Options};
@@ -343,7 +344,7 @@ mod tests {
         let count = Count::default();
         assert!(outbox.sleep(&count.context()) && outbox.cork());
         push(&outbox, b"other");
-        outbox.offer(&frame(Binary, b"broadcast").into(), 1).unwrap();
+        assert!(offer(&outbox, b"broadcast").is_taken());
         assert_eq!((pipe.writes(), count.get()), (0, 0));
         outbox.uncork(&mut gathered(&[b"own"]), &[], &Body::Copy(&[]), false);
         assert_eq!(bodies(&pipe.written()), [&b"own"[..], b"other", b"broadcast"]);

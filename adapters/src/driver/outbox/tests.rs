@@ -3,10 +3,11 @@
 use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
+use bytes::Bytes;
 use wsforge_core::frame::Opcode::{Binary, Close, Continuation, Ping};
 use wsforge_core::{Output, Timestamp};
 
-use super::mock::{Count, Pipe, frame, frames, opened};
+use super::mock::{Count, Pipe, frame, frames, offer, opened};
 use super::*;
 use crate::Options;
 
@@ -17,10 +18,6 @@ fn push(outbox: &Outbox, body: &[u8]) -> Result<Pushed, Refusal> {
 fn fragment(outbox: &Outbox, opcode: Opcode, body: &[u8], last: bool) {
     let pushed = outbox.push(Piece::Fragment { last }, opcode, &body.into(), Room::Needed);
     assert_eq!(pushed, Ok(Pushed::Sent));
-}
-
-fn offer(outbox: &Outbox, body: &[u8]) -> Result<(), Refusal> {
-    outbox.offer(&frame(Binary, body).into(), 1)
 }
 
 /// The code of a Close.
@@ -36,10 +33,10 @@ fn others_data_waits_for_the_end_of_a_streamed_message_and_control_frames_pass()
     assert_eq!(outbox.begin_stream(), Err(Refusal::Streaming));
     fragment(&outbox, Binary, b"1", false);
     push(&outbox, b"reply").unwrap();
-    offer(&outbox, b"broadcast").unwrap();
+    assert!(offer(&outbox, b"broadcast").is_taken());
     outbox.push(Piece::Control, Ping, &(&[]).into(), Room::Any).unwrap();
     fragment(&outbox, Continuation, b"2", true);
-    offer(&outbox, b"behind").unwrap();
+    assert!(offer(&outbox, b"behind").is_taken());
     let written = frames(&pipe.written());
     let opcodes: Vec<_> = written.iter().map(|(_, opcode, _)| *opcode).collect();
     assert_eq!(opcodes, [Binary, Ping, Continuation, Binary, Binary, Binary]);
@@ -77,11 +74,11 @@ fn who_is_evicted_gets_what_was_begun_then_a_close_and_nothing_more() {
     let count = Count::default();
     outbox.sleep(&count.context());
     pipe.room(3);
-    offer(&outbox, &[1; 60]).unwrap();
-    offer(&outbox, &[2; 30]).unwrap();
-    assert_eq!(offer(&outbox, &[3; 30]), Err(Refusal::Full));
+    assert!(offer(&outbox, &[1; 60]).is_taken());
+    assert!(offer(&outbox, &[2; 30]).is_taken());
+    assert_eq!(offer(&outbox, &[3; 30]), Fate::Evicted);
     assert_eq!(outbox.phase(), Phase::Evicted);
-    assert_eq!(offer(&outbox, &[4; 30]), Err(Refusal::Closed));
+    assert_eq!(offer(&outbox, &[4; 30]), Fate::Closed);
     assert_eq!(push(&outbox, &[5; 30]), Err(Refusal::Closed));
     assert!(!outbox.close(CloseCode::NORMAL, ""));
     pipe.room(usize::MAX);
@@ -98,9 +95,8 @@ fn many_frames_are_too_much_too() {
     options.mailbox.max_frames = 3;
     let (outbox, pipe) = opened(options);
     pipe.room(0);
-    // The first is the transport's, and cannot be dropped.
     let offers: Vec<_> = (0..5).map(|n| offer(&outbox, &[n])).collect();
-    assert_eq!(offers, [Ok(()), Ok(()), Ok(()), Ok(()), Err(Refusal::Full)]);
+    assert_eq!(offers, [[Fate::Queued; 3].as_slice(), &[Fate::Evicted, Fate::Closed]].concat());
 }
 
 #[test]
@@ -111,9 +107,9 @@ fn who_is_evicted_is_woken_and_cut_off_after_the_time_to_close() {
     let (outbox, pipe) = opened(options);
     let count = Count::default();
     pipe.room(3);
-    offer(&outbox, &[1; 200]).unwrap();
+    assert!(offer(&outbox, &[1; 200]).is_taken());
     outbox.sleep(&count.context());
-    assert_eq!((offer(&outbox, &[2; 30]), count.get()), (Err(Refusal::Full), 1));
+    assert_eq!((offer(&outbox, &[2; 30]), count.get()), (Fate::Evicted, 1));
     let ring = |ms| {
         let now = Timestamp::from_millis(ms);
         outbox.ring(now, Tick::floor(now)).is_some()
@@ -127,18 +123,18 @@ fn who_is_evicted_is_woken_and_cut_off_after_the_time_to_close() {
 #[test]
 fn an_eviction_tears_no_frame_whatever_the_length_of_what_was_taken_before() {
     let large = Bytes::from(vec![7; 2000]);
-    for first in 65_500..65_560 {
+    for first in 16_340..16_400 {
         let mut options = Options::default();
         options.mailbox.max_bytes = 80_000;
         let (outbox, pipe) = opened(options);
         // So that the queue is used: its front is the owner's.
         assert!(outbox.cork());
-        offer(&outbox, &vec![1; first]).unwrap();
+        assert!(offer(&outbox, &vec![1; first]).is_taken());
         let body = Body::Shared(large.clone());
         outbox.push(Piece::Message, Binary, &body, Room::Any).unwrap();
         pipe.room(3);
         outbox.uncork(&mut Output::new(), &[], &Body::Copy(&[]), false);
-        assert_eq!(offer(&outbox, &vec![1; 80_000]), Err(Refusal::Full));
+        assert_eq!(offer(&outbox, &vec![1; 80_000]), Fate::Evicted);
         pipe.room(usize::MAX);
         assert!(outbox.poll_flush(&mut Count::default().context()).is_ready());
         assert_eq!(frames(&pipe.written()).last().unwrap().1, Close);
@@ -188,7 +184,7 @@ fn a_second_close_is_none() {
 fn only_the_handshake_is_written_before_it_is_done() {
     let (outbox, pipe) = mock::opening(Options::default());
     assert_eq!(push(&outbox, b"a"), Err(Refusal::Closed));
-    assert_eq!(offer(&outbox, b"a"), Err(Refusal::Closed));
+    assert_eq!(offer(&outbox, b"a"), Fate::Closed);
     assert!(!outbox.close(CloseCode::NORMAL, ""));
     let mut answer = Output::new();
     answer.put(b"HTTP/1.1 101");

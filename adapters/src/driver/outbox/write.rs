@@ -193,8 +193,8 @@ mod tests {
     use wsforge_core::CloseCode;
     use wsforge_core::frame::Opcode::{self, Binary, Close, Continuation, Ping};
 
-    use super::super::mock::{Count, frame, frames, opened};
-    use super::super::{Piece, Pushed, Refusal, Room};
+    use super::super::mock::{Count, frame, frames, offer, opened};
+    use super::super::{Fate, Piece, Pushed, Room};
     use super::*;
     use crate::Options;
 
@@ -215,7 +215,7 @@ mod tests {
             push(Piece::Message, Binary, b"a"[..].into());
             push(Piece::Message, Binary, Body::Shared(large.clone()));
             push(Piece::Control, Ping, b"b"[..].into());
-            outbox.offer(&frame(Binary, &large).into(), 1).unwrap();
+            assert!(offer(&outbox, &large).is_taken());
             let mut own = Output::new();
             own.put(&frame(Binary, b"own"));
             outbox.uncork(&mut own, b"head", &Body::Shared(large.clone()), false);
@@ -327,10 +327,13 @@ mod tests {
                     }
                     Op::Offer(len) => {
                         let body = body(len);
-                        match outbox.offer(&frame(Binary, &body).into(), 1) {
-                            Ok(()) => model.data(body),
-                            Err(Refusal::Full) => (model.closed, model.evicted) = (true, true),
-                            Err(_) => prop_assert!(model.closed),
+                        match offer(&outbox, &body) {
+                            Fate::Evicted => (model.closed, model.evicted) = (true, true),
+                            Fate::Closed => prop_assert!(model.closed),
+                            fate => {
+                                prop_assert!(fate.is_taken());
+                                model.data(body);
+                            }
                         }
                     }
                     Op::Own(len) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Router;
-use crate::{Options, Rate};
+use crate::{Budget, Options, Rate, SlowConsumer};
 
 /// Limits and deadlines; see the table [above](Router#limits-and-deadlines).
 impl Router {
@@ -44,9 +44,24 @@ impl Router {
         self
     }
 
-    /// How many bytes may wait for a peer that is sent more than it reads, before it is closed with 1013.
+    /// How many bytes may wait for a peer that is sent more than it reads, before its
+    /// [policy](Self::slow_consumer) says what happens.
     pub const fn max_waiting(mut self, bytes: usize) -> Self {
         self.options.mailbox.max_bytes = bytes;
+        self
+    }
+
+    /// Says what happens to a peer for whom too much waits: by itself it is closed with 1013. What is said of
+    /// [groups](super::super::ConnectionManager::set_slow_consumer) and
+    /// [connections](super::super::Connection::set_slow_consumer) counts before it.
+    pub const fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
+        self.options.mailbox.policy = policy;
+        self
+    }
+
+    /// How much may wait for all peers together.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.options.budget = budget;
         self
     }
 
@@ -109,6 +124,8 @@ mod tests {
             .max_frame_size(4)
             .message_rate(Some(Rate::per_second(5)))
             .max_waiting(6)
+            .slow_consumer(SlowConsumer::KeepNewest)
+            .budget(Budget::new(15))
             .heartbeat(seconds(7), seconds(8))
             .idle_timeout(Some(seconds(9)))
             .handshake_timeout(seconds(10))
@@ -121,7 +138,8 @@ mod tests {
         let protocol = options.protocol;
         assert_eq!((protocol.max_message_len, protocol.max_frame_len), (3, 4));
         assert_eq!(options.message_rate, Some(Rate { per_second: 5, burst: 5 }));
-        assert_eq!(options.mailbox.max_bytes, 6);
+        assert_eq!((options.mailbox.max_bytes, options.budget.max_bytes()), (6, 15));
+        assert_eq!(options.mailbox.policy, SlowConsumer::KeepNewest);
         assert_eq!((protocol.ping_interval, protocol.pong_timeout), (Some(seconds(7)), seconds(8)));
         assert_eq!(protocol.idle_timeout, Some(seconds(9)));
         assert_eq!(options.handshake_timeout, seconds(10));

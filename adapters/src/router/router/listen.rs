@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Router;
 use super::workers::Workers;
 use crate::Report;
-use crate::driver::endpoint::{Endpoint, Places};
+use crate::driver::endpoint::Places;
 use crate::driver::sync::lock_plain;
 use crate::driver::timer::Timer;
 use crate::router::Result;
@@ -112,7 +112,7 @@ impl Router {
         let (shutdown, patience) = (self.take_shutdown(), self.patience);
         let options = mem::take(&mut self.options);
         let app = self.into_app();
-        let endpoint = Endpoint::of(app.clone(), Arc::default(), options, Timer::new(runtime));
+        let endpoint = app.endpoint(Arc::default(), options, Timer::new(runtime));
         Server::new(app, endpoint).run(door, shutdown, patience).await
     }
 
@@ -134,7 +134,7 @@ impl Router {
             let make = move || -> io::Result<BoxFuture<Report>> {
                 let on = runtime::current()?;
                 let door = on.door(socket)?;
-                let endpoint = Endpoint::of(app.clone(), places, options, Timer::new(on));
+                let endpoint = app.endpoint(places, options, Timer::new(on));
                 let stopped = poll_fn(move |cx| workers.poll_stopped(cx));
                 Ok(Box::pin(Server::new(app, endpoint).run(door, Box::pin(stopped), patience)))
             };
