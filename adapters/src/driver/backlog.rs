@@ -17,6 +17,8 @@ use super::budget::Charge;
 pub(crate) struct Backlog {
     /// What the socket has begun to take, and what must follow in any case; never dropped.
     front: Output,
+    /// The front is the rest of something that the socket has begun to take.
+    torn: bool,
     /// Whole runs behind it.
     queue: Mailbox,
     /// Data that waits for the end of somebody's fragmented message.
@@ -108,6 +110,11 @@ impl Backlog {
 
     /// What is to be written next.
     pub(crate) fn front(&mut self) -> &mut Output {
+        self.torn = self.torn && !self.front.is_empty();
+        if self.torn {
+            // What follows may still be dropped, and the socket took no more before.
+            return &mut self.front;
+        }
         // A header that stands apart from its body does not get here without: the queue may be dropped.
         let mut apart = false;
         while (apart || self.front.len() < Self::BATCH)
@@ -135,6 +142,7 @@ impl Backlog {
 
     /// Starts with the rest of a run whose beginning the socket has taken.
     pub(crate) fn begin_run(&mut self, rest: Bytes) {
+        self.torn = true;
         self.front.put_shared(rest);
     }
 

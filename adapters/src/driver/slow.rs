@@ -84,3 +84,34 @@ impl Slow {
         self.some.store(true, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_one_is_forgotten_with_it_and_of_no_other() {
+        let slow = Slow::default();
+        assert!(!slow.has_some());
+        slow.set_policy(1, None);
+        assert!(!slow.has_some());
+        slow.set_policy(1, Some(SlowConsumer::DropNewest));
+        slow.lag(2, 3);
+        slow.lag(2, 4);
+        assert!(slow.has_some());
+        assert_eq!((slow.policy(1), slow.policy(2)), (Some(SlowConsumer::DropNewest), None));
+        assert_eq!((slow.take_lagged(1), slow.take_lagged(2), slow.take_lagged(2)), (0, 7, 0));
+        slow.lag(1, 1);
+        slow.forget(1);
+        assert_eq!((slow.policy(1), slow.take_lagged(1)), (None, 0));
+        assert!(lock_plain(&slow.entries).is_empty());
+    }
+
+    #[test]
+    fn who_wants_to_be_told_is() {
+        let slow = Slow::default();
+        assert!(!slow.lag(1, 1));
+        slow.tell();
+        assert!(slow.lag(1, 1));
+    }
+}

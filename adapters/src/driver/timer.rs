@@ -212,7 +212,7 @@ impl Timer {
     }
 
     /// Closes those for whom most waits, while too much does for all together.
-    fn shed(&self) {
+    pub(crate) fn shed(&self) {
         if !self.sheds.swap(false, Ordering::Relaxed) {
             return;
         }

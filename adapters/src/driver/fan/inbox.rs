@@ -98,7 +98,7 @@ impl Inbox {
         struct Panics<'a>(&'a Inbox);
         impl Drop for Panics<'_> {
             fn drop(&mut self) {
-                lock_plain(&self.0.queue).runner = Runner::Nobody;
+                self.0.give_up();
             }
         }
         let mut left = messages;
@@ -127,6 +127,11 @@ impl Inbox {
             std::mem::forget(panics);
             left = left.saturating_sub(some * part.cost());
         }
+    }
+
+    /// Who was to go through it does not: the timer's task will, at its next tick.
+    pub(crate) fn give_up(&self) {
+        lock_plain(&self.queue).runner = Runner::Nobody;
     }
 
     /// Whether the timer's task is to [run](Self::run) it; if so, it does from now on.

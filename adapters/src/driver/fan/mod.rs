@@ -15,6 +15,9 @@ use super::sync::lock_plain;
 use super::timer::Timer;
 use super::turn::{self, Plans};
 
+#[cfg(all(test, not(wsforge_loom)))]
+mod model;
+
 pub(crate) mod inbox;
 use inbox::{AT_ONCE, Next};
 
@@ -24,6 +27,9 @@ use part::{Part, Peers, Target};
 mod presence;
 use presence::Presence;
 pub(crate) use presence::{Event, Watch};
+
+#[cfg(all(test, not(wsforge_loom)))]
+mod tests;
 
 mod tally;
 pub(crate) use tally::{Sums, Tally};
@@ -212,9 +218,9 @@ impl<P: Peer> Fan<P> {
         let policy = self.policy_for(to);
         let mut gathered = lock_plain(&self.turn);
         // What other threads have gathered goes first.
-        let before = self.distribute(&mut gathered, Whose::Homes);
+        let mut before = self.distribute(&mut gathered, Whose::Homes);
         gathered.push(to, opcode, payload, None, policy);
-        let sent = self.distribute(&mut gathered, Whose::Callers);
+        let mut sent = self.distribute(&mut gathered, Whose::Callers);
         drop(gathered);
         before.deliver();
         sent.deliver();
@@ -224,7 +230,7 @@ impl<P: Peer> Fan<P> {
     /// Sends what has been gathered, and says what has become of it.
     pub(crate) fn flush(self: &Arc<Self>) -> Flow {
         turn::flush_peers();
-        let sent = self.distribute(&mut lock_plain(&self.turn), Whose::Homes);
+        let mut sent = self.distribute(&mut lock_plain(&self.turn), Whose::Homes);
         sent.deliver();
         turn::flush();
         sent.flow()
@@ -322,7 +328,7 @@ impl<P: Peer> Fan<P> {
 impl<P: Peer> Plans for Arc<Fan<P>> {
     fn run(&self) {
         // Nobody who sends waits for what others send.
-        let sent = self.distribute(&mut lock_plain(&self.turn), Whose::Homes);
+        let mut sent = self.distribute(&mut lock_plain(&self.turn), Whose::Homes);
         sent.deliver();
     }
 
@@ -357,18 +363,28 @@ pub(crate) struct Flow {
 }
 
 impl Sent {
-    fn deliver(&self) {
-        // Other threads first, to work meanwhile.
-        let here = |next: &Next| *next != Next::Task;
-        for first in [false, true] {
-            let some = self.to.iter().filter(|(_, next)| here(next) == first);
-            some.for_each(|(timer, next)| timer.deliver(*next));
+    fn deliver(&mut self) {
+        // From the end: other threads first, to work meanwhile.
+        self.to.sort_by_key(|(_, next)| *next == Next::Task);
+        while let Some((timer, next)) = self.to.pop() {
+            timer.deliver(next);
         }
     }
 
     fn flow(&self) -> Flow {
         let sums = self.tally.sums();
         Flow { sums, pending: self.members.saturating_sub(sums.reached) }
+    }
+}
+
+/// A transport has panicked: the timers' tasks go on with what is left.
+impl Drop for Sent {
+    fn drop(&mut self) {
+        for (timer, next) in &self.to {
+            if *next == Next::Caller {
+                timer.inbox.give_up();
+            }
+        }
     }
 }
 

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use wsforge_core::frame::Opcode::{Binary, Close};
 use wsforge_core::{Body, CloseCode, Output};
 
-use super::mock::{Count, Pipe, alone, frame, frames, offer};
+use super::mock::{Count, Pipe, alone, bundle, frame, frames, offer};
 use super::{Fate, Outbox, Piece, Refusal, Room};
 use crate::Options;
 
@@ -216,4 +217,32 @@ fn an_eviction_beside_a_flush_is_learned_of_and_tears_no_frame() {
         let evicted = frames(&pipe.written()).last().unwrap().1 == Close;
         assert_eq!(evicted, offered == Fate::Evicted);
     });
+}
+
+/// Of two who are to send something that goes to many, one claims it under the lock.
+#[test]
+fn what_one_sends_after_a_catch_up_follows_what_the_other_has_claimed() {
+    for room in [3, usize::MAX] {
+        model(move || {
+            let (outbox, pipe) = opened();
+            let owner = Count::default();
+            pipe.room(room);
+            let slot = Arc::new(AtomicBool::new(true));
+            let reach = |outbox: &Outbox<Pipe>, slot: &AtomicBool| {
+                let bundle = bundle(b"to many");
+                if slot.load(Ordering::Relaxed) {
+                    outbox.offer(|| slot.swap(false, Ordering::Relaxed).then_some(&bundle));
+                }
+            };
+            let other = thread::spawn({
+                let (outbox, slot) = (outbox.clone(), slot.clone());
+                move || reach(&outbox, &slot)
+            });
+            reach(&outbox, &slot);
+            push(&outbox, b"to one").unwrap();
+            assert!(rest(&outbox, &mut owner.context()));
+            other.join().unwrap();
+            assert_eq!(end(&outbox, &pipe, &owner), [&b"to many"[..], b"to one"]);
+        });
+    }
 }
