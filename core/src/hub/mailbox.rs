@@ -72,7 +72,7 @@ impl Mailbox {
     }
 
     /// As [`offer`](Self::offer), for a member for whom `before` bytes wait elsewhere, in front of the
-    /// mailbox: they count, and nothing can drop them.
+    /// mailbox: they count, and nothing can drop them. While there are any, its owner is awake.
     pub fn offer_behind(&mut self, before: usize, run: Run, limits: &MailboxLimits) -> Offer {
         if self.doomed {
             return Offer::Refused(run);
@@ -228,9 +228,6 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use alloc::vec;
-    use alloc::vec::Vec;
-
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -395,45 +392,5 @@ mod tests {
         let most = usize::MAX;
         assert_eq!(mailbox.offer_behind(most, run(1, 1), &limits), Offer::Dropped(run(1, 1)));
         assert_eq!(waiting(&mut mailbox), [run(1, 5)]);
-    }
-
-    proptest! {
-        /// Against a plain list: what was queued comes out whole, once and in order.
-        #[test]
-        fn behaves_like_a_list(
-            steps in prop::collection::vec(
-                prop_oneof![3 => (0..3000usize, 1..4usize).prop_map(Some), 1 => Just(None)],
-                1..60,
-            ),
-        ) {
-            let limits = limits(6000, 10);
-            let (mut mailbox, mut model, mut doomed) = (Mailbox::new(), Vec::<Run>::new(), false);
-            for step in steps {
-                let Some((len, frames)) = step else {
-                    let mut output = Output::new();
-                    mailbox.drain_into(&mut output);
-                    let written: Vec<u8> = output.slices().flatten().copied().collect();
-                    let expected: Vec<u8> = model.drain(..).flat_map(|run| run.bytes).collect();
-                    prop_assert_eq!(written, expected);
-                    continue;
-                };
-                let sum = |get: fn(&Run) -> usize| model.iter().map(get).sum::<usize>();
-                let fits = model.is_empty()
-                    || sum(|run| run.bytes.len()) + len <= limits.max_bytes
-                        && sum(|run| run.frames) + frames <= limits.max_frames;
-                let run = run(len, frames);
-                let expected = match (doomed, fits) {
-                    (true, _) => Offer::Refused(run.clone()),
-                    (false, false) => Offer::Evict(run.clone(), CloseCode::TRY_AGAIN_LATER),
-                    (false, true) => queued(model.is_empty(), []),
-                };
-                doomed |= !fits;
-                if matches!(expected, Offer::Queued { .. }) {
-                    model.push(run.clone());
-                }
-                prop_assert_eq!(mailbox.offer(run, &limits), expected);
-                prop_assert_eq!(mailbox.bytes(), model.iter().map(|run| run.bytes.len()).sum::<usize>());
-            }
-        }
     }
 }

@@ -15,7 +15,8 @@ impl Hub {
     /// if it was before.
     ///
     /// Names and patterns are tokens with dots between. In a pattern the token `*` stands for any one
-    /// token, and `>` at its end for one or more. A name with an empty token matches no pattern.
+    /// token, and `>` at its end for one or more. A name with an empty token, or one too long
+    /// for a group, matches no pattern.
     ///
     /// Patterns count as groups do towards what a [member](super::MAX_GROUPS_PER_MEMBER) can be in, and a
     /// [name](MAX_GROUP_NAME_LEN) can be, but are none: a group called `a.*` is another thing.

@@ -79,7 +79,8 @@ impl Turn {
     /// Appends a server's frame. Next to each other, with the same audience and policy and without a key,
     /// frames become one run, up to what makes a turn [full](Self::is_full).
     ///
-    /// Of a control frame, `payload` is at most 125 bytes long; of a text it is UTF-8.
+    /// Of a control frame, `payload` is at most 125 bytes long; of a text it is UTF-8. The runs of control
+    /// frames are of [`Class::Control`], which no policy drops; those of all others are broadcasts.
     pub fn push(
         &mut self,
         to: Audience<'_>,
