@@ -28,6 +28,19 @@ enum To {
 }
 
 impl To {
+    /// The same, with the numbers that there are: two that stand for one member are one.
+    fn among(self, members: usize) -> Self {
+        let at = |at| at % members;
+        match self {
+            Self::Except(id) => Self::Except(at(id)),
+            Self::GroupExcept(name, id) => Self::GroupExcept(name, at(id)),
+            Self::GroupsExcept(names, id) => Self::GroupsExcept(names, at(id)),
+            Self::Only(ids) => Self::Only(ids.into_iter().map(at).collect()),
+            Self::TopicExcept(name, id) => Self::TopicExcept(name, at(id)),
+            to => to,
+        }
+    }
+
     fn with<T>(&self, ids: &[MemberId], look: impl FnOnce(Audience<'_>) -> T) -> T {
         let id = |at: &usize| ids[at % ids.len()];
         let some: Vec<_>;
@@ -121,6 +134,7 @@ impl Model {
         match self.0.last_mut() {
             Some((same, last))
                 if *same == to
+                    && !matches!(&*same, To::Only(ids) if ids.len() > 1)
                     && (last.class, last.key, last.policy) == (run.class, None, run.policy)
                     && run.key.is_none()
                     && last.bytes.len() + frame.len() <= 64 * 1024 =>
@@ -215,7 +229,7 @@ proptest! {
                     let class =
                         if opcode == Opcode::Ping { Class::Control } else { Class::Broadcast };
                     let run = Run { bytes: Vec::new().into(), frames: 1, class, key, policy };
-                    model.push(to, frame, run);
+                    model.push(to.among(ids.len()), frame, run);
                 }
             }
             prop_assert_eq!(turn.is_empty(), model.0.is_empty());

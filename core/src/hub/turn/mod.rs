@@ -104,6 +104,8 @@ impl Turn {
                 if (last.class, last.key, last.policy) == (class, None, policy)
                     && key.is_none()
                     && end - last.at.start <= MAX_BYTES
+                    // Whoever is named twice gets the first twice, and then the second.
+                    && !last.may_repeat()
                     && last.to == to =>
             {
                 last.frames += 1;
