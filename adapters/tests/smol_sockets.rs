@@ -96,6 +96,23 @@ fn an_end_that_comes_with_the_last_bytes_is_seen_behind_them() {
 }
 
 #[test]
+fn an_end_that_comes_with_bytes_is_not_forgotten_by_a_read_that_leaves_some() {
+    runs(async |_| {
+        for kind in KINDS {
+            let (a, mut b) = UnixStream::pair().unwrap();
+            let socket = kind(a);
+            b.write_all(b"hello you").unwrap();
+            b.shutdown(Shutdown::Write).unwrap();
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            assert_eq!(read(&*socket, &mut [0; 5]).await, 5);
+            assert_eq!(read(&*socket, &mut [0; 100]).await, 4);
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            assert_eq!(read(&*socket, &mut [0; 100]).await, 0);
+        }
+    });
+}
+
+#[test]
 fn who_aborts_ends_what_is_waited_for() {
     runs(async |_| {
         for kind in KINDS {

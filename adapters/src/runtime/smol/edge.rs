@@ -86,13 +86,11 @@ where
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     ready!(self.slot.poll_readable(cx));
                 }
-                Ok(n) if n < buf.len() => {
-                    // Of an end that came with the last bytes one learns but once.
-                    self.slot.put(before & Slot::ENDED);
-                    return Poll::Ready(Ok(n));
-                }
                 read => {
-                    self.slot.put(Slot::READABLE);
+                    // Of an end that came with the last bytes one learns but once.
+                    let ended = before & Slot::ENDED;
+                    let is_short = matches!(read, Ok(n) if n < buf.len());
+                    self.slot.put(if is_short { ended } else { Slot::READABLE | ended });
                     return Poll::Ready(read);
                 }
             }
