@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker, ready};
@@ -278,7 +279,10 @@ impl Edges {
             loop {
                 self.take_events(&mut wakers);
                 let are_many = wakers.len() > 1;
-                wakers.drain(..).for_each(Waker::wake);
+                for waker in wakers.drain(..) {
+                    // Anybody may have made it. It is not to keep the others asleep, nor to end this.
+                    let _ = panic::catch_unwind(|| waker.wake());
+                }
                 if !are_many {
                     break;
                 }
