@@ -274,7 +274,13 @@ impl Edges {
 
     async fn run(self: Arc<Self>) {
         let mut wakers = Vec::new();
-        while poll_fn(|cx| self.poll_events(cx)).await {
+        loop {
+            match poll_fn(|cx| self.poll_events(cx)).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // Should the reactor fail there is nobody to be told: it is asked again, after others.
+                Err(_) => future::yield_now().await,
+            }
             // The reactor is a long way round: where much happens, more has come in the meantime.
             loop {
                 self.take_events(&mut wakers);
@@ -292,16 +298,15 @@ impl Edges {
     }
 
     /// Waits for events; there are none any more when there are no sockets.
-    fn poll_events(&self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_events(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.task.register(cx.waker());
         let mut sockets = lock_plain(&self.sockets);
         if sockets.slots.is_empty() {
             sockets.has_task = false;
-            return Poll::Ready(false);
+            return Poll::Ready(Ok(false));
         }
         drop(sockets);
-        // Should the reactor fail it is asked again, as there is nobody to be told.
-        self.epoll.poll_readable(cx).map(|_| true)
+        self.epoll.poll_readable(cx).map_ok(|()| true)
     }
 
     /// Notes what has happened, and gives those who have waited for it.
