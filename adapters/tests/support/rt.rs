@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 #[cfg(feature = "smol")]
 use std::sync::Weak;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 #[cfg(feature = "router")]
 use wsforge::router::Router;
@@ -28,6 +27,9 @@ use wsforge::{
 };
 
 use super::raw::Raw;
+#[cfg(feature = "smol")]
+use super::streams::Compat;
+use super::streams::Farewells;
 
 /// Far more than any behaviour takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -584,86 +586,8 @@ impl<T> Future for Task<T> {
     }
 }
 
-/// A stream that counts its shutdowns, the first of which are not done at once.
-struct Farewells {
-    inner: tokio::io::DuplexStream,
-    hesitates: usize,
-    shutdowns: Arc<AtomicUsize>,
-}
-
-impl AsyncRead for Farewells {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Farewells {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        assert_eq!(self.shutdowns.load(Ordering::Relaxed), 0, "nothing is written behind it");
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hesitates > 0 {
-            self.hesitates -= 1;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.shutdowns.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(feature = "smol")]
 fn smol_block_on<T>(executor: &Arc<smol::Executor<'static>>, future: impl Future<Output = T>) -> T {
     EXECUTOR.set(Arc::downgrade(executor));
     smol::block_on(wsforge::smol::run(executor, future))
-}
-
-/// One of tokio's streams as one of those that smol reads and writes.
-#[cfg(feature = "smol")]
-struct Compat<T>(T);
-
-#[cfg(feature = "smol")]
-impl<T: AsyncRead + Unpin> smol::io::AsyncRead for Compat<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        let read = Pin::new(&mut self.0).poll_read(cx, &mut buf);
-        read.map_ok(|()| buf.filled().len())
-    }
-}
-
-#[cfg(feature = "smol")]
-impl<T: AsyncWrite + Unpin> smol::io::AsyncWrite for Compat<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
