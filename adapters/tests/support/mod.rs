@@ -18,6 +18,7 @@ mod rt;
 pub use rt::{Listener, Rt, Task};
 
 mod streams;
+pub use streams::{Tunnel, Wire};
 
 mod transports;
 pub use transports::{Counted, Dribble, Lingering};

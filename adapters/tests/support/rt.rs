@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 #[cfg(feature = "router")]
 use wsforge::router::Router;
@@ -29,7 +30,7 @@ use wsforge::{
 use super::raw::Raw;
 #[cfg(feature = "smol")]
 use super::streams::Compat;
-use super::streams::Farewells;
+use super::streams::{Farewells, Tunnel, Wire};
 
 /// Far more than any behaviour takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -246,21 +247,23 @@ impl Rt {
         }
     }
 
-    /// Two ends of a connection in memory that holds so many bytes in each direction.
-    pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
+    /// A stream of bytes as a transport.
+    pub fn io(
+        self,
+        inner: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Box<dyn Transport> {
         match self {
             #[cfg(feature = "smol")]
-            Self::Smol | Self::SmolThreads => {
-                let (a, b) = tokio::io::duplex(capacity);
-                let [a, b] = [a, b].map(|inner| wsforge::smol::Io::new(Compat(inner)));
-                (Box::new(a), Box::new(b))
-            }
+            Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Io::new(Compat(inner))),
             #[cfg(feature = "tokio")]
-            Self::Tokio | Self::TokioThreads => {
-                let (a, b) = tokio::io::duplex(capacity);
-                (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
-            }
+            Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Io::new(inner)),
         }
+    }
+
+    /// Two ends of a connection in memory that holds so many bytes in each direction.
+    pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
+        let (a, b) = tokio::io::duplex(capacity);
+        (self.io(a), self.io(b))
     }
 
     /// As [`pipe`](Self::pipe), and how often each end was shut down: of the first end, only the second
@@ -270,14 +273,24 @@ impl Rt {
         [(a, 1), (b, 0)].map(|(inner, hesitates)| {
             let shutdowns = Arc::default();
             let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
-            let io: Box<dyn Transport> = match self {
-                #[cfg(feature = "smol")]
-                Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Io::new(Compat(io))),
-                #[cfg(feature = "tokio")]
-                Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Io::new(io)),
-            };
-            (io, shutdowns)
+            (self.io(io), shutdowns)
         })
+    }
+
+    /// A connection with whoever listens there, as a stream.
+    pub fn wire(self, address: SocketAddr) -> Wire {
+        // The listener's queue takes it at once.
+        Wire(self.transport(TcpStream::connect(address).unwrap()))
+    }
+
+    /// A WebSocket as a stream.
+    pub fn tunnel(self, socket: WebSocket) -> Tunnel {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::Smol | Self::SmolThreads => Tunnel::Smol(socket.into_io()),
+            #[cfg(feature = "tokio")]
+            Self::Tokio | Self::TokioThreads => Tunnel::Tokio(socket.into_io()),
+        }
     }
 
     /// Two ends of a Unix socket.
