@@ -71,6 +71,15 @@ impl Rt {
         Self::TokioThreads,
     ];
 
+    /// That which runs the task that asks, for one that was not told.
+    pub fn here() -> Self {
+        #[cfg(feature = "tokio")]
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Self::Tokio;
+        }
+        Self::ALL[0]
+    }
+
     /// Runs a behaviour, and fails if it hangs, even if it never yields.
     pub fn run<F: Future<Output = ()>>(self, behaviour: impl FnOnce(Self) -> F + Send + 'static) {
         let (running, over) = mpsc::channel::<()>();
