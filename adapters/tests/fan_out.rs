@@ -1,5 +1,6 @@
 //! Messages to many, over real sockets.
-#![cfg(feature = "tokio")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,31 +10,28 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use support::{Rt, Task, Wire, yield_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Barrier, mpsc};
 use wsforge::proto::hub::Audience;
 use wsforge::runtime::{Listener, Transport};
-use wsforge::tokio::{connect, listen, serve};
-use wsforge::{Answer, ClientsCannotJoin, FanOut, Incoming, Kind, Options, WebSocket};
+use wsforge::{Answer, ClientsCannotJoin, Connect, FanOut, Incoming, Kind, Options, WebSocket};
 
-/// Runs a test on a runtime of one thread, and on one of two.
+/// Runs a test on each runtime, as a task, so that it runs where the others do.
 fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(test: impl Fn() -> F) {
-    for threads in [1, 2] {
-        let mut builder = match threads {
-            1 => tokio::runtime::Builder::new_current_thread(),
-            _ => tokio::runtime::Builder::new_multi_thread(),
-        };
-        let runtime = builder.worker_threads(threads).enable_all().build().unwrap();
-        // As a task, so that it runs where the others do.
-        let test = runtime.spawn(test());
-        runtime
-            .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await })
-            .expect("in time")
-            .unwrap();
+    for rt in Rt::ALL {
+        let test = test();
+        rt.run(|rt| async move { rt.spawn(test).await });
     }
+}
+
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
+    Rt::here().spawn(task)
+}
+
+fn connect(url: String) -> Connect {
+    Rt::here().connect(url)
 }
 
 fn options() -> Options {
@@ -50,25 +48,25 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let decide = |_: &Incoming<'_>| Answer::accept();
-    tokio::spawn(serve(listener, decide, handle).options(options()).into_future());
+    spawn(Rt::here().serve(listener, decide, handle).options(options()).into_future());
 }
 
-fn local() -> (TcpListener, SocketAddr) {
-    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
+fn local() -> (support::Listener, SocketAddr) {
+    let listener = Rt::here().listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.address;
     (listener, address)
 }
 
 /// A client that looks at every byte.
 struct Client {
-    stream: TcpStream,
+    stream: Wire,
     bytes: Vec<u8>,
     at: usize,
 }
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = Rt::here().wire(address);
         let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -296,18 +294,18 @@ fn the_order_is_kept(way: Way) {
         });
         let mut clients = Vec::new();
         for who in 0..CLIENTS {
-            clients.push(tokio::spawn(listen_to_all(Client::connect(address).await, who)));
+            clients.push(spawn(listen_to_all(Client::connect(address).await, who)));
         }
         everybody.wait().await;
         for n in 0..NEWS {
             fan_out.send(Audience::All, Kind::Binary, format!("news {n}").as_bytes());
             if n % 7 == 0 {
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
         }
         let mut orders = Vec::new();
         for client in clients {
-            orders.push(client.await.unwrap());
+            orders.push(client.await);
         }
         assert_eq!(orders[0].len(), CLIENTS * MESSAGES + NEWS);
         assert!(orders.iter().all(|order| *order == orders[0]), "not the same order everywhere");
@@ -326,7 +324,7 @@ fn replies_and_messages_to_all_keep_their_order() {
 
 /// A socket that counts how often it is written to.
 struct Counting {
-    inner: TcpStream,
+    inner: Box<dyn Transport>,
     writes: Arc<AtomicUsize>,
 }
 
@@ -337,7 +335,7 @@ impl Transport for Counting {
 
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.writes.fetch_add(1, Ordering::SeqCst);
-        Transport::try_write(&self.inner, slices)
+        self.inner.try_write(slices)
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -355,7 +353,7 @@ impl Transport for Counting {
 }
 
 struct CountingListener {
-    inner: TcpListener,
+    inner: support::Listener,
     counts: Arc<Mutex<Vec<Arc<AtomicUsize>>>>,
 }
 

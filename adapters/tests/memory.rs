@@ -1,19 +1,17 @@
 //! What connections cost in memory while nothing happens: the same after a burst as before.
-#![cfg(feature = "tokio")]
 
 mod raw;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::thread;
 
 use allocation_counter::measure;
-use raw::{Raw, echo, frame};
-use tokio::net::TcpListener;
-use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use futures_util::future::select;
+use raw::{Flavor, Listener, Raw, echo, frame};
+use tokio::sync::{mpsc, oneshot};
 use wsforge::proto::frame::Opcode;
 use wsforge::runtime::BoxFuture;
-use wsforge::tokio::{listen, serve};
 use wsforge::{Answer, Incoming, Report};
 
 const CONNECTIONS: usize = 200;
@@ -24,9 +22,9 @@ const SHARED: i64 = 16 * 1024;
 /// The most that an idle connection may take, heartbeats included.
 #[test]
 fn an_idle_connection_takes_little_before_a_burst_and_behind_it() {
-    an_idle_connection_takes_less_than(850, |listener| {
+    an_idle_connection_takes_less_than(850, |flavor, listener| {
         let decide = |_: &Incoming<'_>| Answer::accept();
-        serve(listener, decide, echo).into_future()
+        flavor.serve(listener, decide, echo).into_future()
     });
 }
 
@@ -36,24 +34,36 @@ fn an_idle_connection_takes_little_before_a_burst_and_behind_it() {
 fn an_idle_connection_of_a_router_takes_little_before_a_burst_and_behind_it() {
     use wsforge::router::{Message, Router, handler};
 
-    an_idle_connection_takes_less_than(900, |listener| {
+    an_idle_connection_takes_less_than(900, |_, listener| {
         let echo = handler(|message: Message| async move { message });
         let served = Router::new().default_handler(echo).listen_on(listener);
         Box::pin(async { served.await.unwrap() })
     });
 }
 
-/// Only what the server's thread allocates is counted; the peers have one of their own.
+/// On each runtime of one thread. Only what that allocates is counted; the peers have one of their own.
 fn an_idle_connection_takes_less_than(
     most: i64,
-    serve: impl FnOnce(TcpListener) -> BoxFuture<Report>,
+    serve: impl Fn(Flavor, Listener) -> BoxFuture<Report>,
 ) {
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let guard = runtime.enter();
-    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(guard);
-    let server = runtime.spawn(serve(listener));
+    for flavor in Flavor::ALL.iter().filter(|flavor| flavor.is_single_threaded()) {
+        a_connection_takes_less_than(most, *flavor, &serve);
+    }
+}
+
+fn a_connection_takes_less_than(
+    most: i64,
+    flavor: Flavor,
+    serve: impl Fn(Flavor, Listener) -> BoxFuture<Report>,
+) {
+    let runtime = flavor.build();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (address, server) = runtime.block_on(async {
+        let listener = flavor.listen().await;
+        let (address, served) = (listener.address, serve(flavor, listener));
+        let stopped = async { drop(stopped.await) };
+        (address, flavor.spawn(async { drop(select(served, pin!(stopped)).await) }))
+    });
     let (next, mut done) = mpsc::channel(1);
     let peers = thread::spawn(move || {
         let mut first = Raw::open(address);
@@ -71,14 +81,16 @@ fn an_idle_connection_takes_less_than(
     let mut phase = || measure(|| runtime.block_on(done.recv()).unwrap()).bytes_current;
     phase();
     let (opened, grown) = (phase(), phase());
-    server.abort();
+    drop(stop);
+    runtime.block_on(server);
     drop(done);
     peers.join().unwrap();
     let connections = CONNECTIONS as i64;
-    println!("{} bytes each, and {} more after a burst", opened / connections, grown / connections);
+    let (each, more) = (opened / connections, grown / connections);
+    println!("{flavor:?}: {each} bytes each, and {more} more after a burst");
     assert!(opened > connections * 100, "{opened} bytes: they are not counted");
-    assert!(opened < connections * most + SHARED, "{} bytes each", opened / connections);
-    assert!(grown < SHARED, "each has grown by {} bytes", grown / connections);
+    assert!(opened < connections * most + SHARED, "{flavor:?}: {each} bytes each");
+    assert!(grown < SHARED, "{flavor:?}: each has grown by {more} bytes");
 }
 
 fn idle(address: SocketAddr) -> Raw {
@@ -89,7 +101,7 @@ fn idle(address: SocketAddr) -> Raw {
 
 /// Much in few messages, and many small ones, all of which are echoed.
 fn burst(peer: &mut Raw) {
-    for (count, len) in [(16, 64 * 1024), (1000, 10)] {
+    for (count, len) in [(4, 64 * 1024), (1000, 10)] {
         let sent = frame(true, Opcode::Binary, &vec![7; len]).repeat(count);
         let mut writer = Raw::with(peer.0.try_clone().unwrap());
         thread::scope(|scope| {

@@ -1,46 +1,31 @@
 //! What happens to who sends while the peer does not read.
-#![cfg(feature = "tokio")]
+
+#[macro_use]
+mod support;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
 
+use support::Rt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use wsforge::proto::frame::{Header, MAX_HEADER_LEN, Opcode};
 use wsforge::proto::{Kind, mask};
-use wsforge::tokio::{Io, acceptor};
 use wsforge::{Options, SendError, WebSocket};
-
-/// Nothing that works takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the stream between the two holds.
 const PIPE: usize = 64 * 1024;
 
-/// Runs a test on a thread of its own: one that turns round and round has to fail, too.
-fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let (done, over) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(test());
-        done.send(()).expect("somebody waits");
-    });
-    over.recv_timeout(PATIENCE).expect("the test ends, and does not panic");
-}
-
 /// A server whose backlog is full soon, and its client's bytes.
-async fn open() -> (WebSocket, DuplexStream) {
+async fn open(rt: Rt) -> (WebSocket, DuplexStream) {
     let mut options = Options::default();
     options.protocol.high_water = 32 * 1024;
     let (server, mut client) = duplex(PIPE);
     let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     client.write_all(request.as_bytes()).await.expect("room");
-    let handshake = acceptor(options).accept(Io::new(server)).await.expect("a request");
+    let handshake = rt.acceptor(options).accept(rt.io(server)).await.expect("a request");
     let mut server = handshake.accept().await.expect("a WebSocket");
     // Over such a stream only the owner writes, so let it.
     server.flush().await.expect("it is open");
@@ -103,10 +88,9 @@ fn fill(server: &mut WebSocket, len: usize) -> usize {
     sent
 }
 
-#[test]
-fn a_message_for_which_there_is_not_room_enough_waits() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+behaviours! {
+    async fn a_message_for_which_there_is_not_room_enough_waits(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         // Less waits than may, but not so much less.
         let sent = fill(&mut server, 20_000);
         let mut receiving = pin!(server.recv());
@@ -119,13 +103,10 @@ fn a_message_for_which_there_is_not_room_enough_waits() {
                 message = &mut receiving => panic!("{message:?}"),
             }
         }
-    });
-}
+    }
 
-#[test]
-fn a_streamed_message_does_not_wait_for_what_waits_for_it() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    async fn a_streamed_message_does_not_wait_for_what_waits_for_it(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         let sender = server.sender();
         let mut writer = server.stream(Kind::Binary).await.expect("it is open");
         writer.write(&b"be"[..]).await.expect("it is open");
@@ -148,13 +129,10 @@ fn a_streamed_message_does_not_wait_for_what_waits_for_it() {
             }
         };
         tokio::join!(flushed, readings);
-    });
-}
+    }
 
-#[test]
-fn what_waits_for_a_message_that_never_ends_keeps_no_flush_waiting() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    async fn what_waits_for_a_message_that_never_ends_keeps_no_flush_waiting(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         let sender = server.sender();
         let mut writer = server.stream(Kind::Text).await.expect("it is open");
         writer.write(&b"be"[..]).await.expect("it is open");
@@ -164,15 +142,12 @@ fn what_waits_for_a_message_that_never_ends_keeps_no_flush_waiting() {
         assert_eq!(read(&mut client).await.0, Opcode::Text);
         let (opcode, _, body) = read(&mut client).await;
         assert_eq!((opcode, &body[..2]), (Opcode::Close, &1011_u16.to_be_bytes()[..]));
-    });
-}
+    }
 
-#[test]
-fn who_closes_behind_its_requests_gets_the_answers_first() {
-    const COUNT: usize = 100;
-    run(|| async {
-        let (mut server, mut client) = open().await;
-        let echo = tokio::spawn(async move {
+    async fn who_closes_behind_its_requests_gets_the_answers_first(rt: Rt) {
+        const COUNT: usize = 100;
+        let (mut server, mut client) = open(rt).await;
+        let echo = rt.spawn(async move {
             while let Some(message) = server.recv().await {
                 server.send(message).await.expect("it is open");
             }
@@ -189,27 +164,21 @@ fn who_closes_behind_its_requests_gets_the_answers_first() {
         }
         let (opcode, _, body) = read(&mut client).await;
         assert_eq!((opcode, body), (Opcode::Close, 4000_u16.to_be_bytes().to_vec()));
-        assert_eq!(echo.await.expect("no panic"), Some((4000, true)));
-    });
-}
+        assert_eq!(echo.await, Some((4000, true)));
+    }
 
-/// Both may do so at once, and neither may wait for the other to read first.
-#[test]
-fn who_has_sent_much_reads_on() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    /// Both may do so at once, and neither may wait for the other to read first.
+    async fn who_has_sent_much_reads_on(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         server.send(vec![0; 1024 * 1024]).await.expect("it is open");
         for n in 0..100 {
             client.write_all(&frame(Opcode::Binary, true, &[n; 5_000])).await.expect("room");
             assert_eq!(server.recv().await, Some(vec![n; 5_000].into()));
         }
-    });
-}
+    }
 
-#[test]
-fn a_peer_cannot_make_a_waiting_sender_owe_it_more_and_more() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    async fn a_peer_cannot_make_a_waiting_sender_owe_it_more_and_more(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         fill(&mut server, 20_000);
         let sender = server.sender();
         let pings = frame(Opcode::Ping, true, &[0; 125]).repeat(100);
@@ -221,13 +190,10 @@ fn a_peer_cannot_make_a_waiting_sender_owe_it_more_and_more() {
         });
         assert!(taken.count() < most, "{} bytes wait", sender.pending());
         assert!(sender.pending() < 256 * 1024, "{} bytes wait", sender.pending());
-    });
-}
+    }
 
-#[test]
-fn messages_that_were_kept_are_received_though_the_peer_has_gone() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    async fn messages_that_were_kept_are_received_though_the_peer_has_gone(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         for n in 0..3 {
             client.write_all(&frame(Opcode::Binary, true, &[n])).await.expect("room");
         }
@@ -240,13 +206,10 @@ fn messages_that_were_kept_are_received_though_the_peer_has_gone() {
         }
         assert_eq!(server.recv().await, None);
         assert_eq!(server.close_info().map(|info| info.clean), Some(false));
-    });
-}
+    }
 
-#[test]
-fn a_peer_that_has_sent_its_last_byte_is_not_read_again_and_again() {
-    run(|| async {
-        let (mut server, mut client) = open().await;
+    async fn a_peer_that_has_sent_its_last_byte_is_not_read_again_and_again(rt: Rt) {
+        let (mut server, mut client) = open(rt).await;
         fill(&mut server, 20_000);
         client.shutdown().await.expect("a stream");
         let count = Arc::new(Count::default());
@@ -259,5 +222,5 @@ fn a_peer_that_has_sent_its_last_byte_is_not_read_again_and_again() {
         let received = async move { server.recv().await };
         let (received, read) = tokio::join!(received, client.read_to_end(&mut bytes));
         assert_eq!((received, read.expect("an end") > PIPE), (None, true));
-    });
+    }
 }

@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use smol::future::{or, zip};
@@ -24,7 +25,8 @@ fn runs<F: Future<Output = ()>>(test: impl FnOnce(Arc<Executor<'static>>) -> F) 
         Timer::after(DEADLINE).await;
         panic!("it hangs");
     };
-    smol::block_on(run(&executor, or(test(executor.clone()), late)));
+    // First, as what was not woken may be ready when it is polled because of the time.
+    smol::block_on(run(&executor, or(late, test(executor.clone()))));
 }
 
 fn own(socket: UnixStream) -> Box<dyn Transport> {
@@ -96,6 +98,23 @@ fn an_end_that_comes_with_the_last_bytes_is_seen_behind_them() {
 }
 
 #[test]
+fn an_end_that_comes_with_bytes_is_not_forgotten_by_a_read_that_leaves_some() {
+    runs(async |_| {
+        for kind in KINDS {
+            let (a, mut b) = UnixStream::pair().unwrap();
+            let socket = kind(a);
+            b.write_all(b"hello you").unwrap();
+            b.shutdown(Shutdown::Write).unwrap();
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            assert_eq!(read(&*socket, &mut [0; 5]).await, 5);
+            assert_eq!(read(&*socket, &mut [0; 100]).await, 4);
+            poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
+            assert_eq!(read(&*socket, &mut [0; 100]).await, 0);
+        }
+    });
+}
+
+#[test]
 fn who_aborts_ends_what_is_waited_for() {
     runs(async |_| {
         for kind in KINDS {
@@ -111,6 +130,41 @@ fn who_aborts_ends_what_is_waited_for() {
             let aborting = async { socket.abort() };
             let (read, ()) = zip(reading, aborting).await;
             assert_eq!((waited, read.unwrap()), (true, 0));
+        }
+    });
+}
+
+/// Anybody's executor may make wakers.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    runs(async |_| {
+        for kind in KINDS {
+            let (mut sockets, mut peers) = (Vec::new(), Vec::new());
+            for _ in 0..3 {
+                let (a, b) = UnixStream::pair().unwrap();
+                sockets.push(kind(a));
+                peers.push(b);
+            }
+            let broken = Waker::from(Arc::new(Broken));
+            let polled = sockets[1].poll_read(&mut Context::from_waker(&broken), &mut [0]);
+            assert!(polled.is_pending());
+            // Those who are told with it, and then those who are told behind it.
+            for _ in 0..2 {
+                let waiting = async {
+                    let (first, last) = (&*sockets[0], &*sockets[2]);
+                    zip(read(first, &mut [0; 100]), read(last, &mut [0; 100])).await
+                };
+                let writing = async { peers.iter_mut().for_each(|b| b.write_all(b"a").unwrap()) };
+                assert_eq!(zip(waiting, writing).await.0, (1, 1));
+            }
         }
     });
 }

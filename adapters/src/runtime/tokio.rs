@@ -350,7 +350,9 @@ impl Listener for TcpListener {
     ) -> Poll<io::Result<(TcpStream, Option<SocketAddr>)>> {
         let (stream, address) = ready!(Self::poll_accept(self, cx))?;
         if !cfg!(target_os = "linux") {
-            stream.set_nodelay(SockRef::from(&*self).tcp_nodelay()?)?;
+            // It may be reset already, which is for whoever reads from it to find out.
+            let nodelay = SockRef::from(&*self).tcp_nodelay();
+            let _ = nodelay.and_then(|on| stream.set_nodelay(on));
         }
         Poll::Ready(Ok((stream, Some(address))))
     }

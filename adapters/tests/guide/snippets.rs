@@ -10,6 +10,7 @@
     unused_variables
 )]
 
+#[cfg(feature = "tokio")]
 pub mod connection_limit {
     use super::super::live::Router; //+
     use std::sync::Arc;
@@ -61,6 +62,7 @@ pub mod connection_limit {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod heartbeats {
     use super::super::live::Router; //+
     use std::sync::Arc; //+
@@ -110,6 +112,7 @@ pub mod binary_formats {
 pub mod batching {
     use std::sync::Arc;
     use tokio::sync::Mutex;
+    #[cfg(feature = "tokio")] //+
     use tokio::time::{Duration, interval};
     use wsforge::prelude::*; //+
 
@@ -138,6 +141,7 @@ pub mod batching {
         }
     }
 
+    #[cfg(feature = "tokio")] //+
     pub async fn flush_batch_periodically(
         batcher: Arc<MessageBatcher>,
         manager: Arc<ConnectionManager>,
@@ -381,6 +385,7 @@ pub mod monitoring {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod keeping_alive {
     use std::sync::Arc; //+
     use std::time::Duration; //+
@@ -412,6 +417,7 @@ pub mod degradation {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod blocking_work {
     use serde_json::Value; //+
     use wsforge::prelude::*; //+
@@ -432,6 +438,7 @@ pub mod blocking_work {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod runtime {
     use super::super::live::Router; //+
     use wsforge::prelude::*; //+
@@ -443,6 +450,7 @@ pub mod runtime {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod sockets {
     use tokio::net::TcpSocket;
 
@@ -492,6 +500,7 @@ pub mod blocking {
     }
 }
 
+#[cfg(feature = "tokio")]
 pub mod sleeping {
     use std::time::Duration; //+
     use wsforge::prelude::*; //+

@@ -17,6 +17,9 @@ pub use raw::{Frame, MASK, REQUEST, Raw, answer_to, close_body, encode};
 mod rt;
 pub use rt::{Listener, Rt, Task};
 
+mod streams;
+pub use streams::{Tunnel, Wire};
+
 mod transports;
 pub use transports::{Counted, Dribble, Lingering};
 

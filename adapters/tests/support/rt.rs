@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 #[cfg(feature = "smol")]
 use std::sync::Weak;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 #[cfg(feature = "router")]
 use wsforge::router::Router;
@@ -28,6 +28,9 @@ use wsforge::{
 };
 
 use super::raw::Raw;
+#[cfg(feature = "smol")]
+use super::streams::Compat;
+use super::streams::{Farewells, Tunnel, Wire};
 
 /// Far more than any behaviour takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,6 +70,15 @@ impl Rt {
         #[cfg(feature = "tokio")]
         Self::TokioThreads,
     ];
+
+    /// That which runs the task that asks, for one that was not told.
+    pub fn here() -> Self {
+        #[cfg(feature = "tokio")]
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Self::Tokio;
+        }
+        Self::ALL[0]
+    }
 
     /// Runs a behaviour, and fails if it hangs, even if it never yields.
     pub fn run<F: Future<Output = ()>>(self, behaviour: impl FnOnce(Self) -> F + Send + 'static) {
@@ -244,21 +256,23 @@ impl Rt {
         }
     }
 
-    /// Two ends of a connection in memory that holds so many bytes in each direction.
-    pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
+    /// A stream of bytes as a transport.
+    pub fn io(
+        self,
+        inner: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Box<dyn Transport> {
         match self {
             #[cfg(feature = "smol")]
-            Self::Smol | Self::SmolThreads => {
-                let (a, b) = tokio::io::duplex(capacity);
-                let [a, b] = [a, b].map(|inner| wsforge::smol::Io::new(Compat(inner)));
-                (Box::new(a), Box::new(b))
-            }
+            Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Io::new(Compat(inner))),
             #[cfg(feature = "tokio")]
-            Self::Tokio | Self::TokioThreads => {
-                let (a, b) = tokio::io::duplex(capacity);
-                (Box::new(wsforge::tokio::Io::new(a)), Box::new(wsforge::tokio::Io::new(b)))
-            }
+            Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Io::new(inner)),
         }
+    }
+
+    /// Two ends of a connection in memory that holds so many bytes in each direction.
+    pub fn pipe(self, capacity: usize) -> (Box<dyn Transport>, Box<dyn Transport>) {
+        let (a, b) = tokio::io::duplex(capacity);
+        (self.io(a), self.io(b))
     }
 
     /// As [`pipe`](Self::pipe), and how often each end was shut down: of the first end, only the second
@@ -268,14 +282,24 @@ impl Rt {
         [(a, 1), (b, 0)].map(|(inner, hesitates)| {
             let shutdowns = Arc::default();
             let io = Farewells { inner, hesitates, shutdowns: Arc::clone(&shutdowns) };
-            let io: Box<dyn Transport> = match self {
-                #[cfg(feature = "smol")]
-                Self::Smol | Self::SmolThreads => Box::new(wsforge::smol::Io::new(Compat(io))),
-                #[cfg(feature = "tokio")]
-                Self::Tokio | Self::TokioThreads => Box::new(wsforge::tokio::Io::new(io)),
-            };
-            (io, shutdowns)
+            (self.io(io), shutdowns)
         })
+    }
+
+    /// A connection with whoever listens there, as a stream.
+    pub fn wire(self, address: SocketAddr) -> Wire {
+        // The listener's queue takes it at once.
+        Wire(self.transport(TcpStream::connect(address).unwrap()))
+    }
+
+    /// A WebSocket as a stream.
+    pub fn tunnel(self, socket: WebSocket) -> Tunnel {
+        match self {
+            #[cfg(feature = "smol")]
+            Self::Smol | Self::SmolThreads => Tunnel::Smol(socket.into_io()),
+            #[cfg(feature = "tokio")]
+            Self::Tokio | Self::TokioThreads => Tunnel::Tokio(socket.into_io()),
+        }
     }
 
     /// Two ends of a Unix socket.
@@ -584,86 +608,8 @@ impl<T> Future for Task<T> {
     }
 }
 
-/// A stream that counts its shutdowns, the first of which are not done at once.
-struct Farewells {
-    inner: tokio::io::DuplexStream,
-    hesitates: usize,
-    shutdowns: Arc<AtomicUsize>,
-}
-
-impl AsyncRead for Farewells {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Farewells {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        assert_eq!(self.shutdowns.load(Ordering::Relaxed), 0, "nothing is written behind it");
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hesitates > 0 {
-            self.hesitates -= 1;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.shutdowns.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(feature = "smol")]
 fn smol_block_on<T>(executor: &Arc<smol::Executor<'static>>, future: impl Future<Output = T>) -> T {
     EXECUTOR.set(Arc::downgrade(executor));
     smol::block_on(wsforge::smol::run(executor, future))
-}
-
-/// One of tokio's streams as one of those that smol reads and writes.
-#[cfg(feature = "smol")]
-struct Compat<T>(T);
-
-#[cfg(feature = "smol")]
-impl<T: AsyncRead + Unpin> smol::io::AsyncRead for Compat<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        let read = Pin::new(&mut self.0).poll_read(cx, &mut buf);
-        read.map_ok(|()| buf.filled().len())
-    }
-}
-
-#[cfg(feature = "smol")]
-impl<T: AsyncWrite + Unpin> smol::io::AsyncWrite for Compat<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker, ready};
@@ -86,13 +87,11 @@ where
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     ready!(self.slot.poll_readable(cx));
                 }
-                Ok(n) if n < buf.len() => {
-                    // Of an end that came with the last bytes one learns but once.
-                    self.slot.put(before & Slot::ENDED);
-                    return Poll::Ready(Ok(n));
-                }
                 read => {
-                    self.slot.put(Slot::READABLE);
+                    // Of an end that came with the last bytes one learns but once.
+                    let ended = before & Slot::ENDED;
+                    let is_short = matches!(read, Ok(n) if n < buf.len());
+                    self.slot.put(if is_short { ended } else { Slot::READABLE | ended });
                     return Poll::Ready(read);
                 }
             }
@@ -275,12 +274,21 @@ impl Edges {
 
     async fn run(self: Arc<Self>) {
         let mut wakers = Vec::new();
-        while poll_fn(|cx| self.poll_events(cx)).await {
+        loop {
+            match poll_fn(|cx| self.poll_events(cx)).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // Should the reactor fail there is nobody to be told: it is asked again, after others.
+                Err(_) => future::yield_now().await,
+            }
             // The reactor is a long way round: where much happens, more has come in the meantime.
             loop {
                 self.take_events(&mut wakers);
                 let are_many = wakers.len() > 1;
-                wakers.drain(..).for_each(Waker::wake);
+                for waker in wakers.drain(..) {
+                    // Anybody may have made it. It is not to keep the others asleep, nor to end this.
+                    let _ = panic::catch_unwind(|| waker.wake());
+                }
                 if !are_many {
                     break;
                 }
@@ -290,16 +298,15 @@ impl Edges {
     }
 
     /// Waits for events; there are none any more when there are no sockets.
-    fn poll_events(&self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_events(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.task.register(cx.waker());
         let mut sockets = lock_plain(&self.sockets);
         if sockets.slots.is_empty() {
             sockets.has_task = false;
-            return Poll::Ready(false);
+            return Poll::Ready(Ok(false));
         }
         drop(sockets);
-        // Should the reactor fail it is asked again, as there is nobody to be told.
-        self.epoll.poll_readable(cx).map(|_| true)
+        self.epoll.poll_readable(cx).map_ok(|()| true)
     }
 
     /// Notes what has happened, and gives those who have waited for it.

@@ -117,7 +117,9 @@ impl Listener for Async<TcpListener> {
     ) -> Poll<io::Result<(Self::Io, Option<SocketAddr>)>> {
         let (stream, address) = ready!(poll_accept(self, cx, TcpListener::accept))?;
         if !cfg!(target_os = "linux") {
-            stream.set_nodelay(SockRef::from(self.get_ref()).tcp_nodelay()?)?;
+            // It may be reset already, which is for whoever reads from it to find out.
+            let nodelay = SockRef::from(self.get_ref()).tcp_nodelay();
+            let _ = nodelay.and_then(|on| stream.set_nodelay(on));
         }
         Poll::Ready(Ok((Socket::new(stream)?, Some(address))))
     }
