@@ -134,13 +134,28 @@ fn connections() -> Vec<Seed> {
     seeds
 }
 
-fn queues() -> [Seed; 7] {
+fn queues() -> [Seed; 11] {
     [
         ("hub", "groups", b"\0\0\0\0\x02\x01\x05\x03\x02\x05\x02\0\x05\x06\x01\x05\x01\x01".into()),
         ("hub", "many", b"\0\0\x05\0\x02\0\x85\x06\0\x07\x02\0\x85\x01\0\x02\0\x01".into()),
         ("hub", "names", b"\x02\0\xFA\x02\0\xFB\x02\0\xFC\x06\0\xFA".into()),
-        ("mailbox", "drain", b"\x10\0\x08\x02\x01\0\x01\x13\x08\0\x01\0\x02\x01\0\x01\x01".into()),
-        ("mailbox", "evict", b"\0\x10\x08\x02\x01\0\x01\x03\0\x01\x01\x04\0\0\xFF\0".into()),
+        // Joins, patterns with and without wildcards, tags, and one who leaves.
+        (
+            "hub",
+            "topics",
+            b"\0\0\0\0\x08\0\x90\x09\x01\xA8\x0A\x02\xEA\x02\x01\x91\x0F\x01\x05\x0D\0\x90\x01\x01".into(),
+        ),
+        // Policies, classes and keys: eight bits, for all but the first run.
+        ("mailbox", "drain", b"\x10\0\x08\0\x05\x01\0\xCA\x01\x16\x08\0\xCA\x01\0\x07\x01\0\xCA\x01\x01".into()),
+        ("mailbox", "evict", b"\0\x10\x08\0\x05\0\x01\xCA\x01\x06\0\x01\xCA\x01\x07\0\x09\xCA\x01\0".into()),
+        ("mailbox", "oldest", b"\0\x10\x08\x02\x05\0\x01\xCA\x01\x06\0\x01\x01\x01\x07\0\x09\xCA\x01\x04\0\x0C\0\0\xCA\x01\0".into()),
+        ("mailbox", "newest", b"\0\x20\x08\x03\x05\0\x01\xC2\x01\x06\0\x01\xD2\x01\x07\0\x01\xC2\x01\x03\0\0\xC0\x01\x02\x01".into()),
+        // Two groups of members, then frames for all, one group, and some by their names.
+        (
+            "turn",
+            "bundles",
+            b"\0\x05\x10\x15\x20\x15\x03\x7E\0\0\x04\x7E\x02\x01\x05\x7E\0\0\x06\x01\x09\xF2\x01".into(),
+        ),
         (
             "output",
             "mixed",

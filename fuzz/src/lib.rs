@@ -27,6 +27,9 @@ pub use output::output;
 mod splits;
 pub use splits::splits;
 
+mod turn;
+pub use turn::turn;
+
 mod seen;
 
 mod source;
@@ -38,7 +41,7 @@ mod stream;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which its corpus has too.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("client_connection", client_connection),
     ("differential", differential),
     ("frame_header", frame_header),
@@ -49,4 +52,5 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("output", output),
     ("server_connection", server_connection),
     ("splits", splits),
+    ("turn", turn),
 ];
