@@ -349,6 +349,25 @@ on_each_runtime! {
     }
 }
 
+on_each_runtime! {
+    /// Handlers run where connections do.
+    fn a_router_runs_on_the_runtime_that_it_listens_in(flavor: Flavor) {
+        let routers: [fn(Router) -> Router; 2] = [|router| router, |router| router.workers(2)];
+        // Only Unix has several threads listen.
+        for set in &routers[..1 + usize::from(cfg!(unix))] {
+            let router = set(Router::new());
+            let router = router.default_handler(handler(|| format!("{:?}", Flavor::here())));
+            let listening = Listening::on(flavor, "127.0.0.1:0", router);
+            let mut peer = Raw::open(listening.address);
+            peer.send_frame(Opcode::Text, "where?");
+            let here = text(&mut peer);
+            assert!(format!("{flavor:?}").starts_with(&here), "{here}");
+            peer.close();
+            listening.stop();
+        }
+    }
+}
+
 #[cfg(not(feature = "smol"))]
 #[test]
 fn outside_of_a_runtime_there_is_an_error() {

@@ -3,14 +3,18 @@
 #[macro_use]
 mod support;
 
-use std::io::{self, ErrorKind};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use support::{Dribble, Frame, Lingering, Raw, Rt, options, pattern, text_of, until, yield_now};
+use support::{
+    Dribble, Frame, Lingering, MASK, REQUEST, Raw, Rt, encode, options, pattern, poll_times,
+    text_of, until, yield_now,
+};
 use tokio::sync::oneshot;
 use wsforge::proto::frame::Opcode;
 use wsforge::runtime::{Listener, Transport};
@@ -51,6 +55,38 @@ async fn converses(rt: Rt, (mut server, mut client): (WebSocket, WebSocket), lon
     let info = client.close(CloseCode::NORMAL, "").await;
     assert_eq!((info.code, info.clean), (1000, true));
     assert!(echo.await);
+}
+
+/// What a peer has sent, and how often it was read from when there was nothing.
+#[derive(Clone, Default)]
+struct Fed {
+    bytes: Arc<Mutex<VecDeque<u8>>>,
+    in_vain: Arc<AtomicUsize>,
+}
+
+impl Transport for Fed {
+    fn poll_read(&self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = self.bytes.lock().unwrap().read(buf);
+        if let Ok(0) = read {
+            self.in_vain.fetch_add(1, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        Poll::Ready(read)
+    }
+
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.bytes.lock().unwrap().is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn poll_write(&self, _: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&self) {}
 }
 
 /// A door at which somebody is always gone already.
@@ -162,6 +198,23 @@ behaviours! {
         assert_eq!(raw.frame().await, Some(Frame::fragment(Opcode::Text, "piece")));
         writer.finish().await.unwrap();
         assert_eq!(raw.frame().await, Some(Frame::new(Opcode::Continuation, "")));
+    }
+
+    async fn a_read_that_leaves_room_is_the_last_until_there_is_more(rt: Rt) {
+        let fed = Fed::default();
+        fed.bytes.lock().unwrap().extend(REQUEST);
+        let mut server = rt.accept(fed.clone()).await.unwrap().accept().await.unwrap();
+        // More than is read at once; the rest is read to where the message is kept.
+        let sent = pattern(2 << 20);
+        let frame = encode(&Frame::new(Opcode::Binary, &sent), Some(MASK));
+        let (start, rest) = frame.split_at(600_000);
+        fed.bytes.lock().unwrap().extend(start);
+        fed.in_vain.store(0, Ordering::Relaxed);
+        assert!(poll_times(1, server.recv()).await.is_none());
+        assert_eq!(fed.bytes.lock().unwrap().len(), 0);
+        assert_eq!(fed.in_vain.load(Ordering::Relaxed), 0);
+        fed.bytes.lock().unwrap().extend(rest);
+        assert!(server.recv().await == Some(sent.into()));
     }
 
     /// A stream with encryption says its own farewell then.

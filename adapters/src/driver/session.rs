@@ -204,7 +204,9 @@ impl Session {
             }
             let read = match conn!(self, conn => conn.direct_buf()) {
                 Some(mut direct) => {
-                    outbox.transport.poll_read_buf(cx, &mut direct).map_ok(Read::Direct)
+                    let room = direct.remaining_mut();
+                    let read = outbox.transport.poll_read_buf(cx, &mut direct);
+                    read.map_ok(|n| Read::Direct(n, room))
                 }
                 None if R::KEEPS && *expected > 0 => {
                     // One byte more: a read that leaves room tells that nothing follows.
@@ -215,11 +217,12 @@ impl Session {
                 None => outbox.transport.poll_read(cx, buf).map_ok(Read::Scratch),
             };
             match read {
-                Poll::Ready(Ok(Read::Direct(0) | Read::Own(0) | Read::Scratch(0))) => {
+                Poll::Ready(Ok(Read::Direct(0, _) | Read::Own(0) | Read::Scratch(0))) => {
                     // If that is a failure, the outcome says so.
                     let _ = conn!(self, conn => conn.handle_eof());
                 }
-                Poll::Ready(Ok(Read::Direct(_))) => {
+                Poll::Ready(Ok(Read::Direct(n, room))) => {
+                    self.drained = n < room;
                     now = outbox.endpoint.timer.now();
                     let event = conn!(self, conn => conn.direct_filled(now));
                     if let Some(Event::Message(message)) = event {
@@ -547,7 +550,8 @@ enum Before<B> {
 }
 
 enum Read {
-    Direct(usize),
+    /// Into room for so many bytes.
+    Direct(usize, usize),
     Own(usize),
     Scratch(usize),
 }

@@ -308,8 +308,10 @@ impl Rt {
         match self {
             #[cfg(feature = "smol")]
             Self::Smol | Self::SmolThreads => {
-                let (a, b) = smol::Async::<std::os::unix::net::UnixStream>::pair().unwrap();
-                (Box::new(a), Box::new(b))
+                // One of each kind.
+                let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+                let a = smol::Async::new(a).unwrap();
+                (Box::new(a), Box::new(wsforge::smol::Socket::new(b).unwrap()))
             }
             #[cfg(feature = "tokio")]
             Self::Tokio | Self::TokioThreads => {
@@ -339,9 +341,10 @@ impl Rt {
     pub async fn connect_unix(self, path: &std::path::Path) -> Box<dyn Transport> {
         match self {
             #[cfg(feature = "smol")]
-            Self::Smol | Self::SmolThreads => Box::new(
-                smol::Async::<std::os::unix::net::UnixStream>::connect(path).await.unwrap(),
-            ),
+            Self::Smol | Self::SmolThreads => {
+                let socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+                Box::new(wsforge::smol::Socket::new(socket).unwrap())
+            }
             #[cfg(feature = "tokio")]
             Self::Tokio | Self::TokioThreads => {
                 Box::new(tokio::net::UnixStream::connect(path).await.unwrap())
