@@ -258,7 +258,9 @@ impl Session {
                     };
                     self.drained = n < Scratch::LEN;
                     let flow = self.receive(outbox, output, bytes, aim, now, receiver);
-                    if R::KEEPS && n >= LARGE && flow.is_break() && !self.has_waiting() {
+                    // Not the rest of one: that says nothing of how long the next one is.
+                    let whole = receiver.kept() < n;
+                    if R::KEEPS && n >= LARGE && flow.is_break() && whole && !self.has_waiting() {
                         *expected = n;
                     }
                     if let ControlFlow::Break(found) = flow {
