@@ -142,11 +142,16 @@ impl Session {
     }
 
     /// Whoever polled it has given up, and does something else.
+    #[inline]
     pub(crate) fn leave(&mut self, outbox: &Outbox) {
         if self.away == Tick::NEVER {
-            self.away = Tick::floor(outbox.endpoint.timer.now());
-            outbox.leave();
+            self.go_away(outbox);
         }
+    }
+
+    fn go_away(&mut self, outbox: &Outbox) {
+        self.away = Tick::floor(outbox.endpoint.timer.now());
+        outbox.leave();
     }
 
     /// Whom to wake, if it is not just the task that polls `half` now.
