@@ -412,6 +412,10 @@ impl Receive for Own {
         ControlFlow::Break(())
     }
 
+    fn kept(&self) -> usize {
+        self.0.as_ref().map_or(0, |message| message.as_bytes().len())
+    }
+
     #[inline]
     fn message(&mut self, message: Lent<'_>, _: &mut Replies<'_>) -> ControlFlow<()> {
         self.0 = Some(message.into());
@@ -589,6 +593,23 @@ mod tests {
             }
             assert!(socket.poll_recv(&mut cx).is_pending());
             assert_eq!(pipe.read_apart(), apart, "{lens:?}");
+        }
+    }
+
+    /// Else each of those that follow would be read in two, and put together.
+    #[test]
+    fn the_rest_of_a_large_message_is_not_what_the_next_one_is_expected_to_be() {
+        let (mut socket, pipe) = socket();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // How long a text is, and how many reads were into memory of their own when it was there.
+        for (len, apart) in [(20_000, 0), (60_000, 1), (60_000, 1), (60_000, 2), (60_000, 3)] {
+            // Masked with zeros.
+            pipe.sends(&[0x81, 0xFE]);
+            pipe.sends(&(len as u16).to_be_bytes());
+            pipe.sends(&[0; 4]);
+            pipe.sends(&vec![b'a'; len]);
+            let Poll::Ready(Some(message)) = socket.poll_recv(&mut cx) else { panic!("none") };
+            assert_eq!((message.as_bytes().len(), pipe.read_apart()), (len, apart));
         }
     }
 

@@ -23,6 +23,11 @@ pub(crate) trait Receive {
         ControlFlow::Continue(())
     }
 
+    /// How long the message is that it keeps; only if it [does](Self::KEEPS).
+    fn kept(&self) -> usize {
+        0
+    }
+
     fn message(
         &mut self,
         message: Message<'_>,

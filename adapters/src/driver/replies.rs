@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 
 use wsforge_core::frame::MAX_HEADER_LEN;
 use wsforge_core::{Body, KeySource, Kind, Output, SendError};
@@ -12,7 +11,9 @@ use super::turn;
 ///
 /// What is sent here leaves in one write when all messages of a read have been handled.
 pub struct Replies<'a> {
-    outbox: &'a Arc<Outbox>,
+    /// Not its `Arc`: where the outbox lies behind that would be computed at each look, as it has a size of
+    /// its own.
+    outbox: &'a Outbox,
     pub(crate) output: &'a mut Output,
     /// The connection has not begun to close.
     open: bool,
@@ -29,12 +30,7 @@ pub struct Replies<'a> {
 const IN_PLACE: usize = 1024;
 
 impl<'a> Replies<'a> {
-    pub(crate) fn new(
-        outbox: &'a Arc<Outbox>,
-        output: &'a mut Output,
-        open: bool,
-        last: bool,
-    ) -> Self {
+    pub(crate) fn new(outbox: &'a Outbox, output: &'a mut Output, open: bool, last: bool) -> Self {
         Self { outbox, output, open, corked: false, slow: false, last }
     }
 
@@ -114,6 +110,12 @@ impl<'a> Replies<'a> {
                 Err(SendError::Closed)
             }
         }
+    }
+
+    /// See [`Outbox::ignores_peer`].
+    #[cfg(feature = "router")]
+    pub(crate) fn ignores_peer(&self) -> bool {
+        self.outbox.ignores_peer()
     }
 
     pub(crate) fn is_slow(&self) -> bool {

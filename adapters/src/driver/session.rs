@@ -142,11 +142,16 @@ impl Session {
     }
 
     /// Whoever polled it has given up, and does something else.
+    #[inline]
     pub(crate) fn leave(&mut self, outbox: &Outbox) {
         if self.away == Tick::NEVER {
-            self.away = Tick::floor(outbox.endpoint.timer.now());
-            outbox.leave();
+            self.go_away(outbox);
         }
+    }
+
+    fn go_away(&mut self, outbox: &Outbox) {
+        self.away = Tick::floor(outbox.endpoint.timer.now());
+        outbox.leave();
     }
 
     /// Whom to wake, if it is not just the task that polls `half` now.
@@ -261,7 +266,9 @@ impl Session {
                     };
                     self.drained = n < Scratch::LEN;
                     let flow = self.receive(outbox, output, bytes, aim, now, receiver);
-                    if R::KEEPS && n >= LARGE && flow.is_break() && !self.has_waiting() {
+                    // Not the rest of one: that says nothing of how long the next one is.
+                    let whole = receiver.kept() < n;
+                    if R::KEEPS && n >= LARGE && flow.is_break() && whole && !self.has_waiting() {
                         *expected = n;
                     }
                     if let ControlFlow::Break(found) = flow {

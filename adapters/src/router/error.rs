@@ -107,6 +107,7 @@ impl From<crate::PingError> for Error {
 }
 
 impl From<wsforge_core::SendError> for Error {
+    #[cold]
     fn from(error: wsforge_core::SendError) -> Self {
         match error {
             wsforge_core::SendError::Closed => Self::Closed,

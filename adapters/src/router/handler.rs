@@ -30,7 +30,7 @@ pub struct Received<'a> {
 
 impl<'a> Received<'a> {
     /// The message as text, if it is one. Of some it is looked at again whether they are, as safe code
-    /// must; who passes it on takes [`bytes`](Self::bytes).
+    /// must; who passes it on takes [`bytes`](Self::bytes), who gives it back [echoes](Reply::echo) it.
     pub fn text(&self) -> Option<&'a str> {
         self.lent.map(|text| &**text)
     }

@@ -226,6 +226,9 @@ functions_of_lent_and!(T2 T3 T4 T5 T6 T7 T8);
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use wsforge_core::{Kind, SendError};
+
     use super::*;
     use crate::router::response::Wire;
     use crate::router::testing::{Around, now};
@@ -318,11 +321,11 @@ mod tests {
     struct Nowhere;
 
     impl Wire for Nowhere {
-        fn send(
-            &mut self,
-            _: wsforge_core::Kind,
-            _: wsforge_core::Body<'_>,
-        ) -> std::result::Result<(), wsforge_core::SendError> {
+        fn copy(&mut self, _: Kind, _: &[u8]) -> Result<(), SendError> {
+            Ok(())
+        }
+
+        fn share(&mut self, _: Kind, _: Bytes) -> Result<(), SendError> {
             Ok(())
         }
     }

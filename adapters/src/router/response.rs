@@ -3,10 +3,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
-use wsforge_core::{Body, Kind, Output};
+use wsforge_core::{Kind, Output, SendError};
 
 use super::handler::Spare;
-use super::{Connection, Error, Message, MessageType, Result};
+use super::{Connection, Error, Message, MessageType, Received, Result};
 use crate::Replies;
 
 /// Where an answer goes: to the peer, or back to the middleware that called.
@@ -19,12 +19,18 @@ enum To<'a> {
 
 /// [`Replies`], whatever it borrows from.
 pub(super) trait Wire {
-    fn send(&mut self, kind: Kind, body: Body<'_>) -> Result<(), wsforge_core::SendError>;
+    fn copy(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), SendError>;
+
+    fn share(&mut self, kind: Kind, bytes: Bytes) -> Result<(), SendError>;
 }
 
 impl Wire for Replies<'_> {
-    fn send(&mut self, kind: Kind, body: Body<'_>) -> Result<(), wsforge_core::SendError> {
-        Replies::send(self, kind, body)
+    fn copy(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), SendError> {
+        self.send(kind, bytes)
+    }
+
+    fn share(&mut self, kind: Kind, bytes: Bytes) -> Result<(), SendError> {
+        self.send(kind, bytes)
     }
 }
 
@@ -55,7 +61,7 @@ impl<'a> Reply<'a> {
     ///
     /// [`Error::Closed`] if the connection is closing.
     pub fn text(&mut self, text: &str) -> Result<()> {
-        self.put(Kind::Text, text.into())
+        self.copy(Kind::Text, text.as_bytes())
     }
 
     /// Answers with bytes.
@@ -64,7 +70,22 @@ impl<'a> Reply<'a> {
     ///
     /// [`Error::Closed`] if the connection is closing.
     pub fn binary(&mut self, bytes: &[u8]) -> Result<()> {
-        self.put(Kind::Binary, bytes.into())
+        self.copy(Kind::Binary, bytes)
+    }
+
+    /// Answers with what was received, as what it is. Whether a text is one is not looked at again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the connection is closing.
+    pub fn echo(&mut self, received: &Received<'_>) -> Result<()> {
+        match received.kind {
+            MessageType::Text => self.copy(Kind::Text, received.bytes),
+            MessageType::Binary => self.copy(Kind::Binary, received.bytes),
+            MessageType::Ping | MessageType::Pong | MessageType::Close => {
+                self.message(received.to_message())
+            }
+        }
     }
 
     /// Answers with a message.
@@ -86,9 +107,9 @@ impl<'a> Reply<'a> {
                     return Err(Error::InvalidMessage);
                 }
                 if message.data.len() > Output::COPY_LIMIT {
-                    return Ok(wire.send(kind, Body::Shared(message.data.into()))?);
+                    return Ok(wire.share(kind, message.data.into())?);
                 }
-                wire.send(kind, Body::Copy(&message.data))?;
+                wire.copy(kind, &message.data)?;
                 if let Some(spare) = spare {
                     spare.put(message.data);
                 }
@@ -103,15 +124,20 @@ impl<'a> Reply<'a> {
     }
 
     /// Text's bytes are UTF-8.
-    fn put(&mut self, kind: Kind, body: Body<'_>) -> Result<()> {
+    #[inline]
+    fn copy(&mut self, kind: Kind, bytes: &[u8]) -> Result<()> {
         match &mut self.0 {
-            To::Peer { wire, .. } => wire.send(kind, body)?,
+            To::Peer { wire, .. } => Ok(wire.copy(kind, bytes)?),
+            To::Slot(_) => self.share(kind, Bytes::copy_from_slice(bytes)),
+        }
+    }
+
+    /// As [`copy`](Self::copy), of bytes that can be shared.
+    fn share(&mut self, kind: Kind, bytes: Bytes) -> Result<()> {
+        match &mut self.0 {
+            To::Peer { wire, .. } => wire.share(kind, bytes)?,
             To::Slot(slot) => {
-                let data = match body {
-                    Body::Copy(bytes) => bytes.to_vec(),
-                    Body::Shared(bytes) => bytes.into(),
-                };
-                **slot = Some(Message { data, msg_type: kind.into() });
+                **slot = Some(Message { data: bytes.into(), msg_type: kind.into() });
             }
         }
         Ok(())
@@ -176,7 +202,7 @@ impl IntoResponse for String {
 
     fn respond(self, reply: &mut Reply<'_>) -> Result<()> {
         if self.len() > Output::COPY_LIMIT {
-            return reply.put(Kind::Text, Bytes::from(self).into());
+            return reply.share(Kind::Text, self.into());
         }
         reply.text(&self)
     }
@@ -214,7 +240,7 @@ impl IntoResponse for Bytes {
     }
 
     fn respond(self, reply: &mut Reply<'_>) -> Result<()> {
-        reply.put(Kind::Binary, self.into())
+        reply.share(Kind::Binary, self)
     }
 }
 
@@ -259,8 +285,7 @@ impl<T: Serialize> IntoResponse for JsonResponse<T> {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let written = serde_json::to_writer(&mut buffer, &self.0);
-        let replied =
-            written.map_err(Error::from).and_then(|()| reply.put(Kind::Text, Body::Copy(&buffer)));
+        let replied = written.map_err(Error::from).and_then(|()| reply.copy(Kind::Text, &buffer));
         if buffer.capacity() <= KEPT {
             BUFFER.set(buffer);
         }
@@ -342,6 +367,20 @@ mod tests {
         let replied = Reply::to(&mut sent, &around.connection).message(bad);
         assert!(matches!(replied, Err(Error::InvalidMessage)));
         assert_eq!(sent, []);
+    }
+
+    #[test]
+    fn what_was_received_goes_back_as_what_it_is() {
+        let around = Around::new();
+        for message in [Message::text("é"), Message::binary([0xFF])] {
+            let (sent, slot) =
+                answers(|reply| around.receive(message.clone(), |received| reply.echo(received)));
+            assert_eq!((sent, slot), (vec![message.clone()], Some(message)));
+        }
+        let (mut sent, ping) = (Vec::new(), Message::ping("a"));
+        let mut reply = Reply::to(&mut sent, &around.connection);
+        around.receive(ping.clone(), |received| reply.echo(received)).unwrap();
+        assert_eq!((sent, around.connection.sent()), (vec![], vec![ping]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::bucket::Bucket;
 use super::handler::Spare;
 use super::{
     Answering, Connection, Error, Extensions, Handler, Lagged, Message, MessageType, Outcome,
-    Received, Reply, Result,
+    Received, Reply, Result, Routes,
 };
 use crate::driver::opening::poll_end;
 use crate::driver::outbox::Phase;
@@ -111,9 +111,10 @@ impl Serving {
                 return self.rest(cx, now + TICK);
             }
             let Self { connection, session, bucket, table, .. } = self;
-            let (app, table, waker) = (connection.app(), *table, cx.waker());
+            let (app, waker) = (connection.app(), cx.waker());
+            let routes = app.paths.table(*table);
             let mut dispatch =
-                Dispatch { app, connection, bucket, table, waker, spare: Spare::default() };
+                Dispatch { app, routes, connection, bucket, waker, spare: Spare::default() };
             let outbox = connection.outbox();
             match ready!(session.poll_each(outbox, cx, Aim::Whole, &mut dispatch)) {
                 None => return Poll::Ready(()),
@@ -251,9 +252,9 @@ impl Drop for Serving {
 /// Hands messages to handlers.
 struct Dispatch<'a> {
     app: &'a App,
+    routes: &'a Routes,
     connection: &'a Connection,
     bucket: &'a mut Bucket,
-    table: u16,
     waker: &'a Waker,
     spare: Spare,
 }
@@ -266,8 +267,8 @@ impl Dispatch<'_> {
         lent: Option<&Text<'_>>,
         replies: &mut Replies<'_>,
     ) -> ControlFlow<Stop> {
-        if !self.connection.outbox().ignores_peer() {
-            match self.app.paths.table(self.table).find(kind, bytes) {
+        if !replies.ignores_peer() {
+            match self.routes.find(kind, bytes) {
                 Some((handler, routed)) => {
                     self.call(handler, kind, bytes, lent, routed, replies)?;
                 }
@@ -329,12 +330,11 @@ impl Receive for Dispatch<'_> {
 
     #[inline]
     fn message(&mut self, message: Lent<'_>, replies: &mut Replies<'_>) -> ControlFlow<Stop> {
-        match &message {
-            Lent::Binary(payload) => self.handle(MessageType::Binary, payload, None, replies),
-            Lent::Text(text) => {
-                self.handle(MessageType::Text, text.as_bytes(), Some(text), replies)
-            }
-        }
+        let (kind, text) = match &message {
+            Lent::Binary(_) => (MessageType::Binary, None),
+            Lent::Text(text) => (MessageType::Text, Some(text)),
+        };
+        self.handle(kind, message.as_bytes(), text, replies)
     }
 
     fn control(
@@ -366,7 +366,7 @@ mod tests {
     use wsforge_core::{Output, ServerConnection, Timestamp};
 
     use super::super::connection::Known;
-    use super::super::{ConnectionManager, Routes, State, handler};
+    use super::super::{ConnectionManager, State, handler};
     use std::sync::Arc;
 
     use super::*;

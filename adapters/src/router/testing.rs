@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use wsforge_core::Text;
+use bytes::Bytes;
+use wsforge_core::{Kind, SendError, Text};
 
 use super::response::Wire;
 use super::{
@@ -79,12 +80,12 @@ impl Around {
 }
 
 impl Wire for Vec<Message> {
-    fn send(
-        &mut self,
-        kind: wsforge_core::Kind,
-        body: wsforge_core::Body<'_>,
-    ) -> std::result::Result<(), wsforge_core::SendError> {
-        self.push(Message { data: body.to_vec(), msg_type: kind.into() });
+    fn copy(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), SendError> {
+        self.share(kind, Bytes::copy_from_slice(bytes))
+    }
+
+    fn share(&mut self, kind: Kind, bytes: Bytes) -> Result<(), SendError> {
+        self.push(Message { data: bytes.into(), msg_type: kind.into() });
         Ok(())
     }
 }

@@ -208,10 +208,7 @@ struct Echo;
 
 impl Handler for Echo {
     fn call(&self, received: &Received<'_>, reply: &mut Reply<'_>) -> Outcome {
-        Outcome::Done(match received.text() {
-            Some(text) => reply.text(text),
-            None => reply.binary(received.bytes),
-        })
+        Outcome::Done(reply.echo(received))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Events to keep: payloads split off the read buffer, or copied out of it, rather than lent.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -92,8 +93,7 @@ impl<R: Role> Connection<R> {
         }
         let ShortFrame { kind, key, payload } = ShortFrame::parse::<R>(input.remaining())?;
         let (lent, used) = (&input.remaining()[payload.clone()], payload.end);
-        let mut copy = Vec::with_capacity(lent.len());
-        copy.extend_from_slice(lent);
+        let mut copy = Box::<[u8]>::from(lent);
         let ascii = !R::CLIENT && mask::apply_ascii(&mut copy, key);
         // What is wrong stays where it is: the long road finds it, and says so.
         if kind == Kind::Text && !ascii && simdutf8::basic::from_utf8(&copy).is_err() {

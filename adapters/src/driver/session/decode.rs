@@ -101,6 +101,7 @@ fn decode<Side: Role, R: Receive>(
     aim: Aim,
     receiver: &mut R,
 ) -> ControlFlow<R::Break> {
+    let outbox: &Outbox = outbox;
     let high_water = outbox.endpoint.config.high_water;
     let mut flow = ControlFlow::Continue(());
     let mut replies = Replies::new(outbox, output, conn.state() == State::Open, false);
