@@ -3,8 +3,8 @@
 //! [`Message`] is that of handlers here; at the crate's root it is that of the direct API.
 
 pub use crate::router::{
-    AppState, ConnectInfo, Connection, ConnectionId, ConnectionManager, Data, Error, Extension,
-    Extensions, Extract, Handler, HandlerService, IntoResponse, Json, JsonResponse,
+    AppState, Conflater, ConnectInfo, Connection, ConnectionId, ConnectionManager, Data, Error,
+    Extension, Extensions, Extract, Handler, HandlerService, IntoResponse, Json, JsonResponse,
     LoggerMiddleware, Message, MessageBatcher, MessageType, Metrics, Middleware, MiddlewareChain,
     Next, Path, Query, RateLimiter, Result, Router, Routes, State, from_fn, handler,
 };

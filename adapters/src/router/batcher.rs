@@ -7,7 +7,8 @@ use crate::runtime::Runtime;
 /// Gathers short texts to send them as one, each on a line of its own.
 ///
 /// A batch is complete when it is large enough, or when its first text has waited long enough. Who adds a
-/// text gets the batch that this completes, to send it; [`run`](Self::run) sends those whose time is up.
+/// text gets the batch that this completes, to send it; [`run`](Self::run) sends those whose time is up. For
+/// batches of groups, and of what only the newest counts of, there is [`Conflater`](super::Conflater).
 ///
 /// ```
 /// use wsforge::router::{Message, MessageBatcher};
@@ -148,8 +149,8 @@ mod tests {
     use std::sync::mpsc;
     use std::task::{Context, Waker};
 
+    use super::super::testing::Clock;
     use super::*;
-    use crate::runtime::{BoxFuture, Task, Transport};
 
     const DELAY: Duration = Duration::from_millis(100);
 
@@ -183,31 +184,6 @@ mod tests {
     fn a_batcher_of_no_delay_gathers_nothing() {
         let batcher = MessageBatcher::new(9).max_delay(Duration::ZERO);
         assert_eq!(batcher.add("a"), Some("a".into()));
-    }
-
-    /// Sleeps never, and says how long it would.
-    #[derive(Debug)]
-    struct Clock(mpsc::Sender<Duration>);
-
-    impl Runtime for Clock {
-        fn spawn(&self, _: Task) {}
-
-        fn sleep(&self, duration: Duration) -> BoxFuture<()> {
-            self.0.send(duration).unwrap();
-            let mut slept = false;
-            // Each poll of the task is a sleep.
-            Box::pin(std::future::poll_fn(move |_| {
-                if std::mem::replace(&mut slept, true) {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
-            }))
-        }
-
-        fn connect(&self, _: String, _: u16) -> BoxFuture<std::io::Result<Box<dyn Transport>>> {
-            unreachable!()
-        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub use batcher::MessageBatcher;
 
 mod bucket;
 
+mod conflater;
+pub use conflater::Conflater;
+
 mod connection;
 pub use connection::{Connection, ConnectionInfo};
 

@@ -1,7 +1,11 @@
 //! A call of a handler, for unit tests.
 
+use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
+use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use wsforge_core::{Kind, SendError, Text};
@@ -11,6 +15,7 @@ use super::{
     AppState, Connection, Extensions, Handler, Message, MessageType, Outcome, Received, Reply,
     Request, Result,
 };
+use crate::runtime::{BoxFuture, Runtime, Task, Transport};
 
 /// What a handler finds beside the message.
 pub(super) struct Around {
@@ -95,5 +100,26 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Sleeps never, and says how long it would. Each poll of what sleeps once is a sleep.
+#[derive(Debug)]
+pub(super) struct Clock(pub(super) mpsc::Sender<Duration>);
+
+impl Runtime for Clock {
+    fn spawn(&self, _: Task) {}
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        self.0.send(duration).unwrap();
+        let mut slept = false;
+        Box::pin(poll_fn(move |_| match std::mem::replace(&mut slept, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }))
+    }
+
+    fn connect(&self, _: String, _: u16) -> BoxFuture<io::Result<Box<dyn Transport>>> {
+        unreachable!()
     }
 }
