@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::slice;
@@ -52,7 +53,7 @@ impl Hub {
             Audience::Groups(names) => (self.any_of(names), None),
             Audience::GroupsExcept(names, id) => (self.any_of(names), Some(id)),
             Audience::Only(ids) => (Source::Only(ids.iter()), None),
-            Audience::Tagged(filter) => (Source::Tagged(self.members.iter(), filter), None),
+            Audience::Tagged(filter) => (Rare::Tagged(self.members.iter(), filter).into(), None),
             Audience::Topic(name) => (self.topic(name), None),
             Audience::TopicExcept(name, id) => (self.topic(name), Some(id)),
         };
@@ -97,6 +98,12 @@ enum Source<'a> {
     All(slab::Iter<'a, Member>),
     Group(slice::Iter<'a, u32>),
     Only(slice::Iter<'a, MemberId>),
+    /// Apart: its size and its drop would slow down the walk over the others.
+    Rare(Box<Rare<'a>>),
+}
+
+#[derive(Clone, Debug)]
+enum Rare<'a> {
     Tagged(slab::Iter<'a, Member>, TagFilter),
     Union(Union<'a>),
 }
@@ -108,15 +115,24 @@ impl<'a> Source<'a> {
         match lists[..] {
             [] => Self::Group([].iter()),
             [list] => Self::Group(list.iter()),
-            _ => Self::Union(Union { list: [].iter(), rest: lists.into_iter(), seen: Vec::new() }),
+            _ => {
+                let (list, rest) = ([].iter(), lists.into_iter());
+                Rare::Union(Union { list, rest, seen: Vec::new() }).into()
+            }
         }
+    }
+}
+
+impl<'a> From<Rare<'a>> for Source<'a> {
+    fn from(rare: Rare<'a>) -> Self {
+        Self::Rare(Box::new(rare))
     }
 }
 
 impl Iterator for FanOut<'_> {
     type Item = Target;
 
-    #[inline]
+    #[inline(always)] // Out of line, a walk takes 56 instructions for a member instead of 13.
     fn next(&mut self) -> Option<Target> {
         loop {
             let target = match &mut self.source {
@@ -135,15 +151,7 @@ impl Iterator for FanOut<'_> {
                         None => continue,
                     }
                 }
-                Source::Tagged(members, filter) => {
-                    let (index, member) =
-                        members.find(|(_, member)| filter.matches(member.tags))?;
-                    member.target(index as u32)
-                }
-                Source::Union(union) => {
-                    let index = union.next()?;
-                    self.hub.members[index as usize].target(index)
-                }
+                Source::Rare(rare) => rare.next(self.hub)?,
             };
             if Some(target.member) != self.except {
                 return Some(target);
@@ -156,10 +164,32 @@ impl Iterator for FanOut<'_> {
             Source::All(members) => (members.len(), members.len()),
             Source::Group(members) => (members.len(), members.len()),
             Source::Only(ids) => (0, ids.len()),
-            Source::Tagged(members, _) => (0, members.len()),
-            Source::Union(union) => (0, union.most()),
+            Source::Rare(rare) => (0, rare.most()),
         };
         (if self.except.is_some() { least.saturating_sub(1) } else { least }, Some(most))
+    }
+}
+
+impl Rare<'_> {
+    #[inline(never)] // It would make the walk over the others long.
+    fn next(&mut self, hub: &Hub) -> Option<Target> {
+        match self {
+            Self::Tagged(members, filter) => {
+                let (index, member) = members.find(|(_, member)| filter.matches(member.tags))?;
+                Some(member.target(index as u32))
+            }
+            Self::Union(union) => {
+                let index = union.next()?;
+                Some(hub.members[index as usize].target(index))
+            }
+        }
+    }
+
+    fn most(&self) -> usize {
+        match self {
+            Self::Tagged(members, _) => members.len(),
+            Self::Union(union) => union.most(),
+        }
     }
 }
 
