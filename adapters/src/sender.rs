@@ -278,6 +278,21 @@ mod tests {
         assert!(!sender.outbox.wants_attention());
     }
 
+    #[test]
+    fn who_sends_much_behind_little_is_woken_when_there_is_more_room_and_not_before() {
+        let (outbox, pipe) = opened(Options::default());
+        pipe.room(0);
+        let sender = Sender { outbox };
+        sender.try_send(vec![0; 1000]).unwrap();
+        let count = Count::default();
+        let mut sending = pin!(sender.send(vec![0; 300_000]));
+        assert!(sending.as_mut().poll(&mut count.context()).is_pending());
+        assert_eq!(count.get(), 0);
+        pipe.room(usize::MAX);
+        assert_eq!(count.get(), 1);
+        assert!(sending.as_mut().poll(&mut count.context()).is_ready());
+    }
+
     /// As in a proxy, where whoever receives waits for another peer. Here, no timer comes to the rescue.
     #[test]
     fn who_waits_writes_for_an_owner_that_does_something_else() {

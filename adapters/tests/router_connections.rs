@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use raw::{Flavor, Raw, frame};
-use router::{Gate, Notes, Started, is_quiet, text};
+use router::{Gate, Notes, Started, is_quiet, noting, text};
 use tokio::sync::oneshot;
 use wsforge::proto::CloseCode;
 use wsforge::proto::frame::Opcode;
@@ -16,17 +16,6 @@ use wsforge::proto::hub::Audience;
 use wsforge::router::{
     Connection, ConnectionInfo, ConnectionManager, Error, Message, Router, State, handler,
 };
-
-/// A router, and each connection as it comes.
-fn noting(router: Router) -> (Router, Notes<Connection>) {
-    let (note, notes) = Notes::new();
-    let router = router.on_connect(move |manager, id| {
-        let connection = manager.get(&id).expect("it is there");
-        assert_eq!(connection.id(), &id);
-        note.send(connection).unwrap();
-    });
-    (router, notes)
-}
 
 /// What a peer gets until it is told to stop.
 fn texts(peer: &mut Raw) -> Vec<String> {

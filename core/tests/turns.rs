@@ -168,7 +168,8 @@ fn plan_all(turn: &mut Turn, hub: &Hub) -> BTreeMap<MemberId, Vec<Run>> {
         assert!(used.into_iter().eq(0..bundles.len() as u32), "none is for nobody");
         let distinct: BTreeSet<_> = bundles.iter().map(|bundle| &bundle.bytes).collect();
         assert_eq!(distinct.len(), bundles.len(), "who gets the same shares it");
-        for Bundle { bytes, runs, frames } in &bundles {
+        for Bundle { bytes, within, runs, frames } in &bundles {
+            assert!(bytes.len() <= *within);
             assert_eq!(runs.iter().map(|run| run.frames).sum::<usize>(), *frames);
             let mut at = bytes.as_ptr() as usize;
             for run in runs {

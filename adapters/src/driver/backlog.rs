@@ -29,6 +29,8 @@ pub(crate) struct Backlog {
     owed: usize,
     /// Those who wait for room.
     waiting: BTreeMap<Ticket, Waker>,
+    /// How much there was when the last of them began to.
+    full: usize,
     /// The transport has taken everything, but keeps some of it.
     unflushed: bool,
     /// What was shared and is written, to be dropped when nothing is locked.
@@ -251,6 +253,7 @@ impl Backlog {
 
     /// Remembers whom to wake when there is room.
     pub(crate) fn wait(&mut self, ticket: Ticket, cx: &Context<'_>) {
+        self.full = self.len();
         self.waiting
             .entry(ticket)
             .and_modify(|waker| waker.clone_from(cx.waker()))
@@ -260,6 +263,12 @@ impl Backlog {
     /// Forgets one who waits no more.
     pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<Waker> {
         self.waiting.remove(&ticket)
+    }
+
+    /// Whether there is more room than there was for those who wait: who is woken without would come back at
+    /// once, again and again.
+    pub(crate) fn has_made_room(&self) -> bool {
+        self.len() < self.full
     }
 
     pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {

@@ -1,6 +1,10 @@
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use super::sync::lock_plain;
+use super::timer::Timer;
 
 /// How many bytes may wait for all peers together that do not read what they are sent.
 ///
@@ -11,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 ///    too much waited for the peer, whose [policy](crate::SlowConsumer) says what is dropped; and who sends
 ///    to one peer waits, or is refused.
 /// 2. Ten times a second, the peers for whom most waits are closed with 1013, until as much as may waits
-///    again.
+///    again; of several servers, those of all. One that is in the middle of a long message is cut off.
 ///
 /// Bytes that several peers share count for each of them, so that less memory is taken than is counted.
 #[derive(Clone)]
@@ -20,6 +24,8 @@ pub struct Budget(Arc<Purse>);
 struct Purse {
     max_bytes: usize,
     waiting: AtomicUsize,
+    /// Whose connections have it. They are kept by others.
+    timers: Mutex<Vec<Weak<Timer>>>,
 }
 
 impl Budget {
@@ -28,7 +34,8 @@ impl Budget {
 
     /// One of its own.
     pub fn new(max_bytes: usize) -> Self {
-        Self(Arc::new(Purse { max_bytes, waiting: AtomicUsize::new(0) }))
+        let (waiting, timers) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Purse { max_bytes, waiting, timers }))
     }
 
     /// The one that all share who have none of their own: 1 GiB.
@@ -45,6 +52,23 @@ impl Budget {
     /// How many bytes wait now.
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Lets the connections of `timer` have it.
+    pub(crate) fn join(&self, timer: &Arc<Timer>) {
+        let mut timers = lock_plain(&self.0.timers);
+        timers.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&Arc::downgrade(timer)));
+        timers.push(Arc::downgrade(timer));
+    }
+
+    /// Closes those for whom most waits, while more does than may.
+    pub(crate) fn shed(&self) {
+        let timers = lock_plain(&self.0.timers).clone();
+        let mut outboxes = Vec::new();
+        timers.iter().filter_map(Weak::upgrade).for_each(|timer| outboxes.extend(timer.outboxes()));
+        outboxes.retain(|outbox| Arc::ptr_eq(&outbox.endpoint.options.budget.0, &self.0));
+        outboxes.sort_by_cached_key(|outbox| Reverse(outbox.pending()));
+        outboxes.iter().take_while(|_| self.is_spent()).for_each(|outbox| outbox.shed());
     }
 
     /// Whether more waits than may.

@@ -62,6 +62,7 @@ impl Endpoint {
         timer: Arc<Timer>,
     ) -> Arc<Self> {
         let config = Arc::new(options.protocol.clone());
+        options.budget.join(&timer);
         let (serving, abandoned) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (slow, taken) = (Slow::default(), Mutex::default());
         Arc::new(Self { owner, options, config, timer, places, slow, serving, abandoned, taken })

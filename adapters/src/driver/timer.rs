@@ -1,11 +1,10 @@
 //! Deadlines: one timer for all connections of a server, or of a runtime's thread.
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::ops::{Add, ControlFlow};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use wsforge_core::{Timestamp, Wheel};
 
+use super::budget::Budget;
 use super::fan::inbox::{AT_ONCE, Inbox, Next, SLICE};
 use super::outbox::Outbox;
 use super::sync::lock_plain;
@@ -72,8 +72,8 @@ pub(crate) struct Timer {
     lost: AtomicU64,
     /// What is being sent to many of its connections.
     pub(crate) inbox: Inbox,
-    /// Whether too much waits, for all peers together.
-    sheds: AtomicBool,
+    /// A budget that is spent.
+    sheds: Mutex<Option<Budget>>,
     registry: Mutex<Registry>,
 }
 
@@ -105,7 +105,7 @@ impl Timer {
             now: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             inbox: Inbox::default(),
-            sheds: AtomicBool::new(false),
+            sheds: Mutex::default(),
             registry: Mutex::new(registry),
         })
     }
@@ -134,7 +134,8 @@ impl Timer {
         vacant.insert(Entry { outbox: Arc::downgrade(&outbox), alarm: Tick::NEVER, born });
         drop(registry);
         if starts {
-            self.runtime.spawn(Task::new(self.clone().run()));
+            let running = Running { timer: self.clone(), ended: false };
+            self.runtime.spawn(Task::new(running.run()));
         }
         outbox
     }
@@ -206,23 +207,9 @@ impl Timer {
         }
     }
 
-    /// Sees to it at the next tick that less waits.
-    pub(crate) fn shed_soon(&self) {
-        self.sheds.store(true, Ordering::Relaxed);
-    }
-
-    /// Closes those for whom most waits, while too much does for all together.
-    pub(crate) fn shed(&self) {
-        if !self.sheds.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        let mut outboxes = self.outboxes();
-        outboxes.sort_by_cached_key(|outbox| Reverse(outbox.pending()));
-        for outbox in outboxes {
-            if outbox.endpoint.options.budget.is_spent() {
-                outbox.shed();
-            }
-        }
+    /// Takes a budget back at the next tick.
+    pub(crate) fn shed_soon(&self, budget: &Budget) {
+        lock_plain(&self.sheds).get_or_insert_with(|| budget.clone());
     }
 
     /// How long there has been a connection.
@@ -253,31 +240,35 @@ impl Timer {
         Timestamp::from_millis(self.now.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
-    async fn run(self: Arc<Self>) {
-        let running = Running(&self);
-        loop {
-            self.wait().await;
-            let now = self.read_clock();
-            self.shed();
-            for (key, outbox, born) in self.due(now) {
-                // It says when it wants to be looked at again, the owner aside.
-                if let Some(at) = outbox.ring(now, born) {
-                    self.arm(key, at);
-                }
-            }
-            let mut registry = lock_plain(&self.registry);
-            if registry.entries.is_empty() && registry.late.is_empty() {
-                // Nobody else is to see it running, nor to be told that it is not when it is again.
-                mem::forget(running);
-                registry.running = false;
-                registry.task = None;
-                registry.wheel = Wheel::new(TICK, 512, now);
-                registry.entries.shrink_to_fit();
-                drop(registry);
-                self.inbox.abandon();
-                return;
+    /// Does what is due; whether there is nothing left to wait for, and nobody runs it any more.
+    fn tick(&self) -> bool {
+        let now = self.read_clock();
+        let spent = lock_plain(&self.sheds).take();
+        spent.iter().for_each(Budget::shed);
+        for (key, outbox, born) in self.due(now) {
+            // It says when it wants to be looked at again, the owner aside.
+            if let Some(at) = outbox.ring(now, born) {
+                self.arm(key, at);
             }
         }
+        let mut registry = lock_plain(&self.registry);
+        if !registry.entries.is_empty() || !registry.late.is_empty() {
+            return false;
+        }
+        registry.wheel = Wheel::new(TICK, 512, now);
+        registry.entries.shrink_to_fit();
+        let ended = self.end(&mut registry);
+        drop(registry);
+        drop(ended);
+        true
+    }
+
+    /// Nobody runs it any more. Gives what is to be dropped when nothing is locked.
+    ///
+    /// The next connection starts another task, and what that one is to send must not be lost here.
+    fn end(&self, registry: &mut Registry) -> impl Sized + use<> {
+        registry.running = false;
+        (registry.task.take(), self.inbox.abandon())
     }
 
     /// Waits for the next tick, and does what it is woken for meanwhile.
@@ -321,16 +312,28 @@ impl Timer {
 }
 
 /// The timer's task. If it is dropped, as with its runtime, the next connection starts another.
-struct Running<'a>(&'a Timer);
+struct Running {
+    timer: Arc<Timer>,
+    ended: bool,
+}
 
-impl Drop for Running<'_> {
+impl Running {
+    async fn run(mut self) {
+        while !self.ended {
+            self.timer.wait().await;
+            self.ended = self.timer.tick();
+        }
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let mut registry = lock_plain(&self.0.registry);
-        registry.running = false;
-        let task = registry.task.take();
-        drop(registry);
-        drop(task);
-        self.0.inbox.abandon();
+        if !self.ended {
+            let mut registry = lock_plain(&self.timer.registry);
+            let ended = self.timer.end(&mut registry);
+            drop(registry);
+            drop(ended);
+        }
     }
 }
 

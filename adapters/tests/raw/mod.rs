@@ -18,7 +18,7 @@ use wsforge::{Answer, CloseInfo, Incoming, Options, Report, WebSocket};
 
 #[path = "../support/mod.rs"]
 mod support;
-pub use support::{Listener, Rt as Flavor, yield_now};
+pub use support::{Crowd, Listener, Rt as Flavor, yield_now};
 
 /// Nothing here takes so long, unless it never happens.
 pub const FOREVER: Duration = Duration::from_secs(20);
@@ -370,6 +370,24 @@ impl Raw {
     /// Ends it with an RST.
     pub fn reset(self) {
         SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// Sends to one who does not read until the sockets are full and some more waits; says how often.
+pub fn stall(pending: impl Fn() -> usize, mut send: impl FnMut()) -> u64 {
+    /// What the system has taken moves on until acknowledgements have come, which it delays.
+    const DELAY: Duration = Duration::from_millis(100);
+    let mut sent = 0;
+    loop {
+        while pending() < 32 * 1024 {
+            send();
+            sent += 1;
+        }
+        let before = pending();
+        thread::sleep(DELAY);
+        if pending() == before {
+            return sent;
+        }
     }
 }
 

@@ -3,17 +3,19 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, missing_docs)]
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 use wsforge::Report;
-use wsforge::router::Router;
+use wsforge::proto::hub::Audience;
+use wsforge::router::{Connection, ConnectionManager, Message, Router};
 
-use crate::raw::{FOREVER, Flavor, Raw};
+use crate::raw::{Crowd, FOREVER, Flavor, Raw, TINY};
 
 pub struct Started {
     pub address: SocketAddr,
@@ -23,20 +25,47 @@ pub struct Started {
 
 impl Started {
     pub fn new(flavor: Flavor, router: Router) -> Self {
+        Self::serving(flavor, router, None, move |router, listener| flavor.route(router, listener))
+    }
+
+    /// One whose sockets are full soon.
+    pub fn tiny(flavor: Flavor, router: Router) -> Self {
+        let serve = move |router, listener| flavor.route(router, listener);
+        Self::serving(flavor, router, Some(TINY), serve)
+    }
+
+    /// One that others may join, too.
+    pub fn crowded(flavor: Flavor, router: Router, crowd: &Arc<Crowd>) -> Self {
+        let crowd = crowd.clone();
+        let serve = async move |router: Router, listener| {
+            router.listen_on(crowd.before(flavor.listener(listener))).await.unwrap()
+        };
+        Self::serving(flavor, router, Some(TINY), serve)
+    }
+
+    fn serving<F: Future<Output = Report>>(
+        flavor: Flavor,
+        router: Router,
+        buffers: Option<usize>,
+        serve: impl FnOnce(Router, TcpListener) -> F + Send + 'static,
+    ) -> Self {
         // Not every test's peers answer a Close.
         let router = router.close_timeout(Duration::from_millis(500));
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        if let Some(size) = buffers {
+            // Those who are accepted inherit it.
+            socket.set_send_buffer_size(size).unwrap();
+            socket.set_recv_buffer_size(size).unwrap();
+        }
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         // More than wait by themselves.
         socket.listen(1024).unwrap();
-        let listener = std::net::TcpListener::from(socket);
+        let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let run = async move {
-            let router = router.shutdown(async { drop(stopped.await) });
-            flavor.route(router, listener).await
-        };
-        let thread = thread::spawn(move || flavor.build().block_on(run));
+        let router = router.shutdown(async { drop(stopped.await) });
+        let run = async move || serve(router, listener).await;
+        let thread = thread::spawn(move || flavor.build().block_on(run()));
         Self { address, stop, thread }
     }
 
@@ -89,6 +118,38 @@ impl<T> Notes<T> {
     pub fn rest(self) -> Vec<T> {
         self.0.iter().collect()
     }
+}
+
+/// A router, and each connection as it comes.
+pub fn noting(router: Router) -> (Router, Notes<Connection>) {
+    let (note, notes) = Notes::new();
+    let router = router.on_connect(move |manager, id| {
+        let connection = manager.get(&id).expect("it is there");
+        assert_eq!(connection.id(), &id);
+        note.send(connection).unwrap();
+    });
+    (router, notes)
+}
+
+/// Waits until something is so.
+pub fn until(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < FOREVER, "it never is");
+        thread::yield_now();
+    }
+}
+
+/// Sends to one who does not read, until the sockets are full and some more waits; says how often.
+pub fn stall(manager: &ConnectionManager, connection: &Connection) -> u64 {
+    let only = [connection.member_id()];
+    let send = || drop(manager.send_to(Audience::Only(&only), Message::binary(vec![0; 8 * 1024])));
+    crate::raw::stall(|| connection.pending(), send)
+}
+
+/// A text that begins with a number, with 4 KiB behind it.
+pub fn numbered(n: usize) -> Message {
+    Message::text(format!("{n} {:4096}", ""))
 }
 
 /// A gate that handlers wait at.

@@ -8,6 +8,9 @@
     reason = "no test uses all of it"
 )]
 
+mod crowd;
+pub use crowd::{Crowd, Crowded};
+
 mod http;
 pub use http::{Reply, plain, reply};
 

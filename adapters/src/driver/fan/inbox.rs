@@ -180,15 +180,18 @@ impl Inbox {
         self.home.store(this_thread(), Ordering::Relaxed);
     }
 
-    /// Drops what is in it: nobody will go through it any more.
-    pub(crate) fn abandon(&self) {
+    /// Gives what is in it, to be dropped when nothing is locked: nobody will go through it any more.
+    pub(crate) fn abandon(&self) -> impl Sized + use<> {
         let mut queue = lock_plain(&self.queue);
         let parts = std::mem::take(&mut queue.parts);
-        (queue.begun, queue.runner) = (0, Runner::Nobody);
+        queue.begun = 0;
+        // Who goes through it right now finds nothing more.
+        if queue.runner == Runner::Task {
+            queue.runner = Runner::Nobody;
+        }
         self.home.store(0, Ordering::Relaxed);
         self.behind.store(false, Ordering::Release);
-        drop(queue);
-        drop(parts);
+        parts
     }
 
     fn is_home(&self) -> bool {

@@ -32,8 +32,8 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    pub(crate) fn add(&mut self, Offered { fate, dropped }: Offered, frames: usize) {
-        let (frames, dropped) = (frames as u64, dropped as u64);
+    pub(crate) fn add(&mut self, Offered { fate, dropped, refused }: Offered, frames: usize) {
+        let (frames, dropped, refused) = (frames as u64, dropped as u64, refused as u64);
         self.reached += 1;
         self.dropped += dropped;
         match fate {
@@ -42,7 +42,10 @@ impl Sums {
                 self.refused += frames;
                 self.evicted += 1;
             }
-            Fate::Queued => self.queued += frames,
+            Fate::Queued => {
+                self.queued += frames - refused;
+                self.refused += refused;
+            }
             Fate::Written => self.written += frames,
         }
     }

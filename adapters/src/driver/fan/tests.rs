@@ -170,7 +170,7 @@ fn nothing_is_kept_for_a_timer_that_has_ended() {
     let all = join_many(&fan, &endpoint, AT_ONCE + 1);
     send(&fan, b"a");
     let weak = Arc::downgrade(&fan);
-    endpoint.timer.inbox.abandon();
+    drop(endpoint.timer.inbox.abandon());
     assert!(!endpoint.timer.inbox.is_behind());
     drop((fan, all));
     assert!(weak.upgrade().is_none());

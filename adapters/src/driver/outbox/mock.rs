@@ -327,7 +327,7 @@ pub(crate) fn bundle(body: &[u8]) -> Bundle {
     let bytes = Bytes::from(frame(Opcode::Binary, body));
     let class = Class::Broadcast;
     let run = Run { bytes: bytes.clone(), frames: 1, class, key: None, policy: None };
-    Bundle { bytes, runs: vec![run], frames: 1 }
+    Bundle { within: bytes.len(), bytes, runs: vec![run], frames: 1 }
 }
 
 /// Offers it.

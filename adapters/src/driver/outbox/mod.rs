@@ -301,14 +301,24 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
     }
 
-    /// Closes it if something waits, and drops that: memory is needed for others.
+    /// Closes it if something waits, and drops that: memory is needed for others. What the socket has begun to
+    /// take cannot be dropped; if that is long, the connection is cut off.
     pub(crate) fn shed(&self) {
+        /// What one message may take that is no longer than most.
+        const LONG: usize = 64 * 1024;
         let mut state = lock(&self.state);
         if state.phase != Phase::Open || self.waiting(&state) == 0 {
             return;
         }
         let dropped = self.evict(&mut state, CloseCode::TRY_AGAIN_LATER);
+        let cut = self.waiting(&state) > LONG;
+        if cut {
+            self.fail(&mut state, Phase::Stalled);
+        }
         self.settle(state);
+        if cut {
+            self.transport.abort();
+        }
         drop(dropped);
     }
 
@@ -483,7 +493,8 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut spent = Vec::new();
         if let Some(backlog) = &mut state.backlog {
             spent = backlog.take_spent();
-            if !open || backlog.len() <= self.endpoint.config.high_water / 2 {
+            let low = backlog.len() <= self.endpoint.config.high_water / 2;
+            if !open || low && backlog.has_made_room() {
                 senders = Some(backlog.take_waiting());
             }
             let (blocked, is_idle) = (backlog.is_unsent(), backlog.is_idle());
@@ -502,7 +513,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             let (budget, len) = (&self.endpoint.options.budget, backlog.len());
             backlog.charge.set(budget, len);
             if budget.is_spent() {
-                self.endpoint.timer.shed_soon();
+                self.endpoint.timer.shed_soon(budget);
             }
         }
         let attention = state.backlog.is_some() || state.streaming || state.phase != Phase::Open;

@@ -15,6 +15,14 @@ pub(crate) struct Offered {
     pub(crate) fate: Fate,
     /// How many frames were dropped because too much waits for the peer, those of before too.
     pub(crate) dropped: usize,
+    /// How many of them were in the bundle.
+    pub(crate) refused: usize,
+}
+
+impl Offered {
+    const fn whole(fate: Fate) -> Self {
+        Self { fate, dropped: 0, refused: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +48,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         let mut state = lock(&self.state);
         let bundle = claim()?;
         if state.phase != Phase::Open {
-            return Some(Offered { fate: Fate::Closed, dropped: 0 });
+            return Some(Offered::whole(Fate::Closed));
         }
         let clear = state.backlog.is_none() && !state.corked && !state.streaming;
         let mut written = 0;
@@ -55,7 +63,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
             if state.phase != Phase::Open || written == bundle.bytes.len() {
                 let fate = if written > 0 { Fate::Written } else { Fate::Closed };
                 self.settle(state);
-                return Some(Offered { fate, dropped: 0 });
+                return Some(Offered::whole(fate));
             }
         }
         let mut spent = Vec::new();
@@ -84,7 +92,7 @@ impl<T: Transport + ?Sized> Outbox<T> {
         written: usize,
         spent: &mut Vec<Bytes>,
     ) -> (Offered, impl Sized + use<T>) {
-        let (mut waits, mut dropped, mut skip) = (false, 0, written);
+        let (mut waits, mut dropped, mut refused, mut skip) = (false, 0, 0, written);
         for run in &bundle.runs {
             if skip >= run.bytes.len() {
                 skip -= run.bytes.len();
@@ -92,11 +100,13 @@ impl<T: Transport + ?Sized> Outbox<T> {
             }
             let backlog = state.backlog.get_or_insert_with(Backlog::spare);
             if skip > 0 {
-                backlog.begin_run(run.bytes.slice(mem::take(&mut skip)..));
+                let rest = run.bytes.slice(mem::take(&mut skip)..);
+                backlog.begin_run(apart(rest, bundle.within));
                 waits = true;
                 continue;
             }
-            match backlog.offer(self.with_policy(run.clone()), state.streaming, &self.limits()) {
+            let run = Run { bytes: apart(run.bytes.clone(), bundle.within), ..*run };
+            match backlog.offer(self.with_policy(run), state.streaming, &self.limits()) {
                 Offer::Queued { dropped: older, .. } => {
                     waits = true;
                     for run in older {
@@ -106,19 +116,20 @@ impl<T: Transport + ?Sized> Outbox<T> {
                 }
                 Offer::Dropped(run) => {
                     dropped += run.frames;
+                    refused += run.frames;
                     spent.push(run.bytes);
                 }
                 Offer::Evict(run, code) => {
                     spent.push(run.bytes);
                     let evicted = self.evict(state, code);
-                    return (Offered { fate: Fate::Evicted, dropped }, Some(evicted));
+                    return (Offered { fate: Fate::Evicted, dropped, refused }, Some(evicted));
                 }
                 // Of one that is doomed, which is not open.
                 Offer::Refused(run) => spent.push(run.bytes),
             }
         }
         let fate = if waits { Fate::Queued } else { Fate::Dropped };
-        (Offered { fate, dropped }, None)
+        (Offered { fate, dropped, refused }, None)
     }
 
     /// What was said of the connection counts before what was said of the group, which the run has; and that
@@ -137,6 +148,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
         }
         limits
     }
+}
+
+/// What waits of a buffer that is so long: in memory of its own if it is the smaller part, as it would keep all
+/// of the buffer and is not counted for that.
+fn apart(bytes: Bytes, within: usize) -> Bytes {
+    if bytes.len() < within / 2 { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 #[cfg(all(test, not(wsforge_loom)))]
@@ -161,7 +178,7 @@ mod tests {
     }
 
     fn offer(outbox: &Outbox, bundle: &Bundle) -> (Fate, usize) {
-        let Offered { fate, dropped } = outbox.offer(|| Some(bundle)).unwrap();
+        let Offered { fate, dropped, .. } = outbox.offer(|| Some(bundle)).unwrap();
         (fate, dropped)
     }
 
@@ -232,7 +249,7 @@ mod tests {
             key: None,
             policy: None,
         });
-        let bundle = Bundle { bytes, runs: runs.to_vec(), frames: 2 };
+        let bundle = Bundle { bytes, within: 80, runs: runs.to_vec(), frames: 2 };
         for written in 0..80 {
             let (outbox, pipe) = opened(options(SlowConsumer::DropOldest));
             pipe.room(written);
@@ -351,13 +368,45 @@ mod tests {
             offer(&outbox, &bundle(&vec![1; len]));
             (outbox, pipe)
         });
-        endpoint.timer.shed();
+        budget.shed();
         let phases = || peers.each_ref().map(|(outbox, _)| outbox.phase());
         assert_eq!(phases(), [Phase::Open, Phase::Evicted, Phase::Open]);
         assert!(budget.waiting() < 600, "{}", budget.waiting());
         // Not again, when it is not spent.
-        endpoint.timer.shed();
+        budget.shed();
         assert_eq!(phases(), [Phase::Open, Phase::Evicted, Phase::Open]);
+    }
+
+    /// Bytes that say when nobody has them any more.
+    struct Watched {
+        bytes: Vec<u8>,
+        _alive: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[test]
+    fn a_small_part_that_waits_does_not_keep_what_it_lay_in() {
+        let (len, alive) = (40, Arc::new(()));
+        for (larger, written, kept) in [(500, 0, false), (500, 3, false), (79, 0, true)] {
+            let (outbox, pipe) = opened(Options::default());
+            pipe.room(written);
+            let small = frame(Opcode::Binary, &vec![1; len - 2]);
+            let bytes = [small, vec![0; larger - len]].concat();
+            let buffer = Watched { bytes, _alive: alive.clone() };
+            let mut bundle = message(1);
+            bundle.bytes = Bytes::from_owner(buffer).slice(..len);
+            bundle.within = larger;
+            bundle.runs[0].bytes = bundle.bytes.clone();
+            assert_eq!(offer(&outbox, &bundle), (Fate::Queued, 0));
+            drop(bundle);
+            assert_eq!(Arc::strong_count(&alive), 1 + usize::from(kept));
+            assert_eq!(got(&outbox, &pipe), [1]);
+        }
     }
 
     #[test]

@@ -227,6 +227,12 @@ impl<T: Transport + ?Sized> Outbox<T> {
                     self.fail(&mut state, Phase::Broken);
                     self.settle_as(who, state);
                 }
+                // Somebody has ended it meanwhile, and could not wake who writes.
+                Poll::Pending if state.phase.is_gone() => {
+                    let phase = state.phase;
+                    self.settle_as(who, state);
+                    return Poll::Ready(Err(phase));
+                }
                 Poll::Pending => {
                     self.block(&mut state);
                     state.wakes = state.wakes && matches!(who, Who::Guest);

@@ -58,6 +58,8 @@ pub struct Plan {
 pub struct Bundle {
     /// All frames. They may lie in a larger buffer, which stays as long as any of them.
     pub bytes: Bytes,
+    /// The length of that buffer: who keeps a small part of it for long should rather copy that.
+    pub within: usize,
     /// The same in the pieces in which it may wait, each a part of the bytes, in order.
     pub runs: Vec<Run>,
     /// How many frames that is.
@@ -168,9 +170,10 @@ impl Turn {
             return Plan::default();
         }
         let bytes = mem::take(&mut self.sealed_bytes);
+        let within = bytes.len();
         let bytes = bytes.slice(operation.at.clone());
         let runs = vec![operation.run(bytes.clone())];
-        Plan { bundles: vec![Bundle { bytes, runs, frames: operation.frames }], targets }
+        Plan { bundles: vec![Bundle { bytes, within, runs, frames: operation.frames }], targets }
     }
 
     /// Plans one operation after the other, each member having come to some node of the sequences.
@@ -247,16 +250,18 @@ impl Turn {
     fn bundle(&self, sequences: &Sequences, node: u32) -> Bundle {
         let operations: Vec<_> =
             sequences.operations(node).into_iter().map(|at| &self.sealed[at]).collect();
-        let bytes = match sequences.place(node) {
-            Some(at) => self.sealed_bytes.slice(at),
+        let (bytes, within) = match sequences.place(node) {
+            Some(at) => (self.sealed_bytes.slice(at), self.sealed_bytes.len()),
             None => {
                 let pieces = operations.iter().map(|of| &self.sealed_bytes[of.at.clone()]);
-                pieces.collect::<Vec<_>>().concat().into()
+                let bytes = Bytes::from(pieces.collect::<Vec<_>>().concat());
+                let len = bytes.len();
+                (bytes, len)
             }
         };
         let mut rest = bytes.clone();
         let runs = operations.iter().map(|of| of.run(rest.split_to(of.at.len()))).collect();
-        Bundle { bytes, runs, frames: operations.iter().map(|of| of.frames).sum() }
+        Bundle { bytes, within, runs, frames: operations.iter().map(|of| of.frames).sum() }
     }
 }
 
