@@ -53,6 +53,7 @@ impl Slow {
     }
 
     /// From now on owners are woken.
+    #[cfg_attr(not(any(feature = "router", test)), expect(dead_code, reason = "routers ask"))]
     pub(crate) fn tell(&self) {
         self.tells.store(true, Ordering::Relaxed);
     }
