@@ -105,9 +105,12 @@ impl Model {
         let frame = [&head[..head_len], payload].concat();
         let class = if opcode.is_control() { Class::Control } else { Class::Broadcast };
         let name = format!("{to:?}");
+        // Whoever is named twice gets the first twice, and then the second.
+        let may_repeat = matches!(to, Audience::Only(ids) if ids.len() > 1);
         match self.0.last_mut() {
             Some((same, _, run))
                 if *same == name
+                    && !may_repeat
                     && (run.class, run.key, run.policy) == (class, None, policy)
                     && key.is_none()
                     && run.bytes.len() + frame.len() <= 64 * 1024 =>
